@@ -1,0 +1,2 @@
+//! The `pgward` binary.
+fn main() {}

@@ -1,0 +1,161 @@
+//! What the agent tells the programs.
+
+/// Settings of the programs, one per attachment. Layout: 32 bytes, alignment 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// [`crate::ABI_VERSION`] of the agent that wrote this.
+    pub abi_version: u32,
+    /// One of [`on_agent_down`].
+    pub on_agent_down: u32,
+    /// How long a SYN is held for a namespace that has no listener yet, nanoseconds.
+    pub hold_ns: u64,
+    /// First SYN timer of a held connection, in jiffies (`BPF_SOCK_OPS_TIMEOUT_INIT`); 0 leaves the kernel's.
+    pub hold_syn_jiffies: u32,
+    /// Port of the agent's listeners in namespaces that are not open yet, network order.
+    pub listen_port: [u8; 2],
+    /// 1 to ask for transmit-timestamp callbacks on redirected sockets (attribution tier T1).
+    pub tx_timestamp: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Zero.
+    pub pad2: u64,
+}
+
+/// Values of [`Settings::on_agent_down`].
+pub mod on_agent_down {
+    /// Refuse with `ECONNREFUSED`.
+    pub const BLOCK: u32 = 0;
+    /// Let the connection go where the application wanted, and record it.
+    pub const ALLOW: u32 = 1;
+}
+
+/// Key of the destinations trie. Layout: 24 bytes, alignment 4; `prefix_len` counts bits of `port` and `address` together,
+/// so 16 means "this port, any address".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetKey {
+    /// Network order.
+    pub port: [u8; 2],
+    /// Network order, IPv4 as IPv4-mapped.
+    pub address: [u8; 16],
+}
+
+/// Values of the destinations trie.
+pub mod action {
+    /// Leave the connection alone.
+    pub const PASS: u32 = 0;
+    /// Redirect it to the agent.
+    pub const INTERCEPT: u32 = 1;
+}
+
+/// What the programs know of a network namespace. Layout: 24 bytes, alignment 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetnsState {
+    /// When the namespace was first seen, or when its state last changed, nanoseconds since boot.
+    pub since_boottime_ns: u64,
+    /// One of [`netns_state`].
+    pub state: u32,
+    /// Port of the agent's listeners there, network order.
+    pub port: [u8; 2],
+    /// 1 when the agent listens on `::1` there too.
+    pub v6: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Zero.
+    pub pad2: u64,
+}
+
+/// Values of [`NetnsState::state`].
+pub mod netns_state {
+    /// Reported to the agent, no listener yet: SYNs are held.
+    pub const HELD: u32 = 1;
+    /// The agent listens: SYNs go.
+    pub const READY: u32 = 2;
+    /// The agent can't listen there: connects are refused.
+    pub const REFUSED: u32 = 3;
+}
+
+/// Counters of the programs, index into the per-CPU array.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Connects toward an intercepted destination.
+    ConnectSeen = 0,
+    /// Connects of the agent itself, passed.
+    ConnectOwn = 1,
+    /// Connects redirected to the agent.
+    Redirected = 2,
+    /// Refused: the agent is down and `on_agent_down = "block"`.
+    RefusedAgentDown = 3,
+    /// Passed unseen: the agent is down and `on_agent_down = "allow"`.
+    AllowedAgentDown = 4,
+    /// Refused: the identity could not be stored with the socket.
+    RefusedStorage = 5,
+    /// Refused: a listener that is not the agent's holds the port.
+    RefusedImpostor = 6,
+    /// Refused: the namespace could not be noted or is marked as refused.
+    RefusedNamespace = 7,
+    /// Refused: socket is of a kind that can't be redirected.
+    RefusedSocket = 8,
+    /// The hand-over could not be written: the agent closes the connection for lack of identity.
+    HandoverFull = 9,
+    /// The accepted socket found no hand-over.
+    HandoverMissing = 10,
+    /// Hand-overs completed.
+    HandedOver = 11,
+    /// SYNs held back for a namespace.
+    SynHeld = 12,
+    /// MPTCP sockets refused.
+    MptcpRefused = 13,
+    /// Events lost because the ring buffer was full.
+    EventsLost = 14,
+    /// Writer changes lost because the ring buffer was full.
+    WriterEventsLost = 15,
+    /// Writer changes reported.
+    WriterChanged = 16,
+    /// Redirected sockets closed before the agent accepted them.
+    Abandoned = 17,
+}
+
+/// Number of [`Counter`]s.
+pub const COUNTERS: u32 = 18;
+
+impl Counter {
+    /// All of them, in the order of their index, with the name used in reports.
+    pub const ALL: [(Counter, &'static str); COUNTERS as usize] = [
+        (Counter::ConnectSeen, "connect_seen"),
+        (Counter::ConnectOwn, "connect_own"),
+        (Counter::Redirected, "redirected"),
+        (Counter::RefusedAgentDown, "refused_agent_down"),
+        (Counter::AllowedAgentDown, "allowed_agent_down"),
+        (Counter::RefusedStorage, "refused_storage"),
+        (Counter::RefusedImpostor, "refused_impostor"),
+        (Counter::RefusedNamespace, "refused_namespace"),
+        (Counter::RefusedSocket, "refused_socket"),
+        (Counter::HandoverFull, "handover_full"),
+        (Counter::HandoverMissing, "handover_missing"),
+        (Counter::HandedOver, "handed_over"),
+        (Counter::SynHeld, "syn_held"),
+        (Counter::MptcpRefused, "mptcp_refused"),
+        (Counter::EventsLost, "events_lost"),
+        (Counter::WriterEventsLost, "writer_events_lost"),
+        (Counter::WriterChanged, "writer_changed"),
+        (Counter::Abandoned, "abandoned"),
+    ];
+}
+
+const _: () = {
+    use core::mem::size_of;
+    assert!(
+        size_of::<Settings>() == 32
+            && size_of::<TargetKey>() == 18
+            && size_of::<NetnsState>() == 24
+    );
+    let mut i = 0;
+    while i < Counter::ALL.len() {
+        assert!(Counter::ALL[i].0 as usize == i, "counters are listed in the order of their index");
+        i += 1;
+    }
+};
