@@ -15,6 +15,7 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
     programs::SockAddrContext,
 };
+use aya_log_ebpf::warn;
 use pgward_common::{
     Counter, NetnsState, TargetKey, action, event_kind, family, flow_state, netns_state,
     on_agent_down, tag_kind,
@@ -25,9 +26,7 @@ use crate::{
         AGENT_ALIVE4, AGENT_ALIVE6, AGENT_SOCKETS, FLOWS, NAMESPACES, SETTINGS, TARGETS, WRITERS,
     },
     report::{count, now, report_caller, report_namespace},
-    sock::{
-        Listener, bytes, ctx_read, ctx_write, is_mapped, loopback_listener, mapped, set_errno,
-    },
+    sock::{Listener, bytes, ctx_read, ctx_write, is_mapped, loopback_listener, mapped, set_errno},
     socket::forget,
     task::{current, fill_actor},
 };
@@ -163,7 +162,9 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
                     }
                     (state.port, v6)
                 }
-                _ => (if state.port == [0, 0] { settings.listen_port } else { state.port }, native6),
+                _ => {
+                    (if state.port == [0, 0] { settings.listen_port } else { state.port }, native6)
+                }
             }
         }
         None => {
@@ -195,6 +196,7 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
         (*flow).source_port = [0; 2];
         (*flow).family = wanted.family;
         (*flow).state = flow_state::REDIRECTED;
+        (*flow).agent_port = port;
         (*flow).bound_ifindex = bound_ifindex;
         (*flow).mark = ctx_read!(sk, mark);
         (*flow).attempt += 1;
@@ -242,6 +244,8 @@ pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
 #[inline(always)]
 fn refuse(ctx: *mut bpf_sock_addr, wanted: Wanted, why: Counter, errno: i32) -> i32 {
     count(why);
+    let log = SockAddrContext::new(ctx);
+    warn!(&log, "connect refused: reason {} errno {}", why as u32, errno);
     let seen = Some((wanted.address, wanted.port, wanted.family));
     report_caller(event_kind::CONNECT_REFUSED, why as u32, cookie(ctx), seen);
     set_errno(errno);

@@ -32,13 +32,14 @@ pub fn hold_syn(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     // SAFETY: a live map value.
-    let (state, netns) = unsafe { ((*flow).state, (*flow).opener.netns_cookie) };
+    let (state, netns, port) =
+        unsafe { ((*flow).state, (*flow).opener.netns_cookie, (*flow).agent_port) };
     if state == flow_state::ESTABLISHED || state == 0 {
         return PASS;
     }
     match NAMESPACES.get_ptr(netns) {
         // SAFETY: a live map value.
-        Some(ns) if unsafe { (*ns).state } == netns_state::READY => PASS,
+        Some(ns) if unsafe { (*ns).state == netns_state::READY && (*ns).port == port } => PASS,
         Some(_) => {
             count(Counter::SynHeld);
             DROP

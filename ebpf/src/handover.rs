@@ -165,32 +165,33 @@ fn socket(ops: *mut bpf_sock_ops) -> *mut bpf_sock {
 /// Local address and port; the context holds the port in host order.
 #[inline(always)]
 fn local(ops: *mut bpf_sock_ops) -> ([u8; 16], [u8; 2]) {
-    let address = if ctx_read!(ops, family) == AF_INET {
-        mapped(ctx_read!(ops, local_ip4))
-    } else {
-        bytes([
-            ctx_read!(ops, local_ip6[0]),
-            ctx_read!(ops, local_ip6[1]),
-            ctx_read!(ops, local_ip6[2]),
-            ctx_read!(ops, local_ip6[3]),
-        ])
-    };
-    (address, (ctx_read!(ops, local_port) as u16).to_be_bytes())
+    // Every field is read before the family is looked at: the compiler would otherwise join the two loads into one through a
+    // computed context pointer, which the verifier refuses.
+    let v4 = ctx_read!(ops, local_ip4);
+    let v6 = [
+        ctx_read!(ops, local_ip6[0]),
+        ctx_read!(ops, local_ip6[1]),
+        ctx_read!(ops, local_ip6[2]),
+        ctx_read!(ops, local_ip6[3]),
+    ];
+    (address(ops, v4, v6), (ctx_read!(ops, local_port) as u16).to_be_bytes())
 }
 
 /// Remote address and port; the context holds the port as a 32-bit number in network order.
 #[inline(always)]
 fn remote(ops: *mut bpf_sock_ops) -> ([u8; 16], [u8; 2]) {
-    let address = if ctx_read!(ops, family) == AF_INET {
-        mapped(ctx_read!(ops, remote_ip4))
-    } else {
-        bytes([
-            ctx_read!(ops, remote_ip6[0]),
-            ctx_read!(ops, remote_ip6[1]),
-            ctx_read!(ops, remote_ip6[2]),
-            ctx_read!(ops, remote_ip6[3]),
-        ])
-    };
+    let v4 = ctx_read!(ops, remote_ip4);
+    let v6 = [
+        ctx_read!(ops, remote_ip6[0]),
+        ctx_read!(ops, remote_ip6[1]),
+        ctx_read!(ops, remote_ip6[2]),
+        ctx_read!(ops, remote_ip6[3]),
+    ];
     let port = u32::from_be(ctx_read!(ops, remote_port)) as u16;
-    (address, port.to_be_bytes())
+    (address(ops, v4, v6), port.to_be_bytes())
+}
+
+#[inline(always)]
+fn address(ops: *mut bpf_sock_ops, v4: u32, v6: [u32; 4]) -> [u8; 16] {
+    if ctx_read!(ops, family) == AF_INET { mapped(v4) } else { bytes(v6) }
 }

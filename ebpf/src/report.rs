@@ -27,7 +27,12 @@ pub fn now() -> u64 {
 
 /// Reports an event about a connection that has no stored flow: only the caller and, if given, the destination are known.
 #[inline(always)]
-pub fn report_caller(kind: u32, reason: u32, netns: u64, destination: Option<([u8; 16], [u8; 2], u8)>) {
+pub fn report_caller(
+    kind: u32,
+    reason: u32,
+    netns: u64,
+    destination: Option<([u8; 16], [u8; 2], u8)>,
+) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(Counter::EventsLost);
         return;

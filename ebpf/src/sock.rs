@@ -8,9 +8,7 @@ use aya_ebpf::{
         BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr, bpf_sock_tuple,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
     },
-    helpers::generated::{
-        bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get,
-    },
+    helpers::generated::{bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_release, bpf_sk_storage_get},
 };
 
 use crate::{maps::AGENT_SOCKETS, task};
@@ -66,13 +64,6 @@ impl<T, const FLAGS: usize> SocketStorage<T, FLAGS> {
         let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
         // SAFETY: as in `get`.
         unsafe { bpf_sk_storage_get(self.map(), sk.cast(), ptr::null_mut(), flags) }.cast()
-    }
-
-    /// Removes the value of `sk`, if any.
-    #[inline(always)]
-    pub fn delete<S>(&self, sk: *mut S) {
-        // SAFETY: as in `get`; the only error is "there was none".
-        unsafe { bpf_sk_storage_delete(self.map(), sk.cast()) };
     }
 }
 
@@ -133,9 +124,7 @@ pub fn mapped(v4: u32) -> [u8; 16] {
 #[inline(always)]
 pub fn bytes(words: [u32; 4]) -> [u8; 16] {
     let [a, b, c, d] = words.map(u32::to_ne_bytes);
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
-    ]
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
 }
 
 /// Whether the address is IPv4-mapped.
@@ -147,8 +136,12 @@ pub fn is_mapped(words: [u32; 4]) -> bool {
 /// Reads one field of a context: the verifier wants each access as it is written, not merged with its neighbour.
 macro_rules! ctx_read {
     ($ptr:expr, $($field:tt)+) => {
-        // SAFETY: a field of the context that the kernel passed.
-        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$($field)+) }
+        {
+            let field = $ptr;
+            #[allow(unused_unsafe, reason = "some callers are in an unsafe block already")]
+            // SAFETY: a field of the context that the kernel passed.
+            unsafe { core::ptr::read_volatile(&raw const (*field).$($field)+) }
+        }
     };
 }
 
