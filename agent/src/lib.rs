@@ -1,1 +1,4 @@
 //! pgward.
+
+/// The configuration file.
+pub mod config;
