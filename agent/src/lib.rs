@@ -1,3 +1,5 @@
 //! pgward: transparent PostgreSQL interception, attribution and audit for client hosts.
 
 pub mod bpf;
+/// The configuration file.
+pub mod config;
