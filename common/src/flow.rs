@@ -202,5 +202,5 @@ mod pod {
         )*};
     }
     pod!(super::Actor, super::Flow, super::HandoverKey, super::AgentTag, super::Writer);
-    pod!(crate::Settings, crate::TargetKey, crate::NetnsState);
+    pod!(crate::Settings, crate::Offsets, crate::TargetKey, crate::NetnsState);
 }
