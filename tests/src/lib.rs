@@ -1,1 +1,24 @@
-//! Support for the tests of pgward.
+//! Support for the tests of pgward, and for the demo and the benchmarks: guards for everything a run needs from the
+//! host, each of which removes what it made, also when a test panics.
+//!
+//! | Module | Guards |
+//! | --- | --- |
+//! | [`cgroup`] | a cgroup of one's own below the cgroup v2 mount |
+//! | [`netns`] | a network namespace, with or without loopback, with virtual cables |
+//! | [`bpffs`] | a private mount of the BPF file system |
+//! | [`postgres`] | a throw-away PostgreSQL cluster |
+//! | [`container`] | a real OCI container, run by `crun` |
+//! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
+//!
+//! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
+
+pub mod agent;
+pub mod bpffs;
+pub mod cgroup;
+pub mod container;
+pub mod gate;
+pub mod host;
+pub mod kernel;
+pub mod netns;
+pub mod postgres;
+pub mod wait;

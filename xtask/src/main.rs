@@ -4,13 +4,20 @@
 //! its end, and exits with 1; wrong usage exits with 2.
 
 mod ebpf;
+mod fuzz;
+mod licences;
+mod lint;
 mod run;
+mod setup;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::ebpf::WhenMissing;
+use crate::setup::Purpose;
 
 /// Builds, checks, shows and measures pgward.
 #[derive(Parser)]
@@ -28,6 +35,29 @@ enum Task {
         #[arg(long)]
         require: bool,
     },
+    /// Install what is missing, as root: Debian packages, and tools below `target/tools`
+    Setup {
+        /// What to install for
+        #[arg(long = "for", value_enum, default_value = "test")]
+        purpose: Purpose,
+    },
+    /// Install what the tests need, build, and run all of them
+    Test {
+        /// Only tests whose name contains this
+        only: Option<String>,
+    },
+    /// Check format, clippy, documentation, licences and sources of dependencies
+    Lint,
+    /// Check what the compiler can't: absences between modules, commands in documents, stray words
+    Tidy,
+    /// Run the fuzz targets
+    Fuzz {
+        /// How long to run each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only targets whose name contains this
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,6 +65,11 @@ fn main() -> ExitCode {
         Task::BuildEbpf { require } => {
             ebpf::build(if require { WhenMissing::Fail } else { WhenMissing::LeaveOut })
         }
+        Task::Setup { purpose } => setup::setup(purpose),
+        Task::Test { only } => test::test(only.as_deref()),
+        Task::Lint => lint::lint(),
+        Task::Tidy => tidy::tidy(),
+        Task::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,415 @@
+//! The `pgward` binary on a cgroup of its own.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::bpffs::BpfFs;
+use crate::cgroup::Cgroup;
+use crate::host;
+use crate::netns::NetNs;
+use crate::wait::{self, PATIENCE};
+
+/// Environment variable with the path of the binary under test.
+pub const BINARY: &str = "PGWARD_BIN";
+
+/// How many records and log lines a failure message shows.
+const SHOWN: usize = 15;
+
+/// What to start; see [`Agent::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    tables: Vec<(String, Vec<(String, String)>)>,
+    ports: Vec<u16>,
+    networks: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
+/// again. Dropping it stops the agent, runs `pgward detach`, and panics if a pin, an attached program or a process is
+/// left behind. [`Agent::finish`] does the same and returns the finding as an error.
+#[derive(Debug)]
+pub struct Agent {
+    folder: TempDir,
+    cgroup: PathBuf,
+    pins: PathBuf,
+    control: PathBuf,
+    enter: Entry,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+    finished: bool,
+}
+
+/// Handles needed to start the process in its place again.
+#[derive(Debug)]
+struct Entry {
+    procs: PathBuf,
+}
+
+impl Agent {
+    /// Path of the binary: `PGWARD_BIN`, else `pgward` beside the folder of the running test executable.
+    pub fn binary() -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os(BINARY) {
+            return Ok(path.into());
+        }
+        let executable = std::env::current_exe()?;
+        let folder = executable.parent().context("an executable has a folder")?;
+        let folder =
+            if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        Ok(folder.join("pgward"))
+    }
+
+    /// An agent that intercepts nothing yet.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Path of the configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("pgward.toml")
+    }
+
+    /// Path of the audit log (JSON lines).
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join("audit.jsonl")
+    }
+
+    /// Process id; an error when it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the agent does not run")?.id())
+    }
+
+    /// Path of the control socket.
+    pub fn control_socket(&self) -> &Path {
+        &self.control
+    }
+
+    /// Starts the process inside its cgroup, optionally in another network namespace, and waits for `READY=1`.
+    pub fn start_process(&mut self, netns: Option<&NetNs>) -> Result<()> {
+        if self.process.is_some() {
+            bail!("the agent runs already");
+        }
+        let path = self.folder.path().join("notify");
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).context("binding the readiness socket")?;
+        socket.set_nonblocking(true)?;
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("stderr"))?;
+        let mut command = Command::new(Self::binary()?);
+        command.arg("run").arg("--config").arg(self.config());
+        command.env("NOTIFY_SOCKET", &path).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.enter.enter(&mut command)?;
+        if let Some(netns) = netns {
+            netns.enter(&mut command);
+        }
+        let mut process = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let ready = wait::until_true("READY=1 from the agent", PATIENCE, || {
+            if let Some(status) = process.try_wait()? {
+                bail!("the agent ended before it was ready: {status}");
+            }
+            let mut buffer = [0; 4096];
+            match socket.recv(&mut buffer) {
+                Ok(length) => Ok(buffer[..length].split(|b| *b == b'\n').any(|l| l == b"READY=1")),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        });
+        if let Err(error) = ready {
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(error.context(self.story()));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// SIGKILL, and waits for the end: pins and links stay, as after a crash.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// Another command of the binary with this agent's configuration: `pgward <arguments> --config <file>`.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(Self::binary()?);
+        command.args(arguments).arg("--config").arg(self.config());
+        Ok(command)
+    }
+
+    /// All records of the audit log so far, in order. A line that is still being written is left out.
+    pub fn records(&self) -> Result<Vec<Value>> {
+        let text = match fs::read(self.audit_log()) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        text[..end]
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_slice(line)
+                    .with_context(|| format!("audit line: {}", String::from_utf8_lossy(line)))
+            })
+            .collect()
+    }
+
+    /// Waits for a record that `wanted` accepts and returns the first. The error shows the last records and log lines.
+    pub fn wait_for(&self, wanted: impl Fn(&Value) -> bool, patience: Duration) -> Result<Value> {
+        self.wait_for_all(patience, |records| records.iter().find(|r| wanted(r)).cloned())
+    }
+
+    /// Waits until `choose` finds what it wants among all records.
+    pub fn wait_for_all<T>(
+        &self,
+        patience: Duration,
+        mut choose: impl FnMut(&[Value]) -> Option<T>,
+    ) -> Result<T> {
+        wait::until("an audit record", patience, || Ok(choose(&self.records()?)))
+            .with_context(|| self.story())
+    }
+
+    /// The last records and log lines: what a failed test shows.
+    pub fn story(&self) -> String {
+        let records = fs::read_to_string(self.audit_log()).unwrap_or_default();
+        let stderr = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
+        format!("last records:\n{}\nlast log lines:\n{}", tail(&records), tail(&stderr))
+    }
+
+    /// What the process wrote on standard error so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Stops the agent, detaches, and checks that nothing is left behind.
+    pub fn finish(mut self) -> Result<()> {
+        self.finished = true;
+        self.clean_up()
+    }
+
+    fn clean_up(&mut self) -> Result<()> {
+        let mut faults = Vec::new();
+        if self.process.is_some() {
+            match self.stop() {
+                Ok(status) if status.success() => {}
+                Ok(status) => faults.push(format!("the agent ended with {status}")),
+                Err(error) => faults.push(format!("{error:#}")),
+            }
+        }
+        match self.command(&["detach"]).and_then(|mut command| host::run(&mut command)) {
+            Ok(_) => {}
+            Err(error) => faults.push(format!("{error:#}")),
+        }
+        faults.extend(self.leftovers()?);
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(anyhow!("{}\n{}", faults.join("\n"), self.story()))
+    }
+
+    /// What should not exist after `pgward detach`: one line each.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        for pin in files(&self.pins) {
+            faults.push(format!("left pin: {}", pin.display()));
+        }
+        // A link that lost its last pin detaches when the kernel gets to it.
+        let attached =
+            wait::until_true("the programs to be detached", Duration::from_secs(3), || {
+                Ok(attached(&self.cgroup)?.is_empty())
+            });
+        if attached.is_err() {
+            faults.push(format!("left programs: {:?}", attached_names(&self.cgroup)));
+        }
+        if self.control.exists() {
+            faults.push(format!("left control socket: {}", self.control.display()));
+        }
+        Ok(faults)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
+        let ended = wait::until(&format!("the agent to end on {signal}"), PATIENCE, || {
+            Ok(process.try_wait()?)
+        });
+        if ended.is_err() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        ended.with_context(|| self.story())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.story());
+        }
+        if let Err(error) = self.clean_up() {
+            assert!(std::thread::panicking(), "left behind: {error:#}");
+            eprintln!("left behind: {error:#}");
+        }
+    }
+}
+
+impl Builder {
+    /// Intercepts this destination port.
+    #[must_use]
+    pub fn intercept(mut self, port: u16) -> Self {
+        self.ports.push(port);
+        self
+    }
+
+    /// Intercepts only in this network (CIDR); all when never called.
+    #[must_use]
+    pub fn network(mut self, network: &str) -> Self {
+        self.networks.push(network.to_owned());
+        self
+    }
+
+    /// Sets `key` in a table of the configuration; `value` is TOML, so texts need their quotes.
+    #[must_use]
+    pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
+        self.put(table, key, value.to_owned());
+        self
+    }
+
+    /// An environment variable of the agent.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes the configuration, starts the agent on `cgroup` (itself a member) with its pins in `bpffs`.
+    pub fn start(self, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Agent> {
+        let mut agent = self.prepare(cgroup, bpffs)?;
+        match agent.start_process(None) {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                agent.finished = true;
+                let _ = agent.clean_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the configuration only.
+    pub fn prepare(mut self, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Agent> {
+        let folder = tempfile::Builder::new().prefix("pgward-agent-").tempdir()?;
+        let control = folder.path().join("control");
+        let pins = bpffs.path().join("pgward");
+        let given = std::mem::take(&mut self.tables);
+        self.put("agent", "control_socket", quoted(&control));
+        self.put("agent", "workers", "2".to_owned());
+        self.put("bpf", "cgroup", quoted(cgroup.path()));
+        self.put("bpf", "pin_path", quoted(&pins));
+        self.put("listen", "port", host::free_port()?.to_string());
+        self.put("audit", "path", quoted(&folder.path().join("audit.jsonl")));
+        self.put("log", "level", "\"debug\"".to_owned());
+        self.put("log", "format", "\"json\"".to_owned());
+        for (table, entries) in given {
+            for (key, value) in entries {
+                self.put(&table, &key, value);
+            }
+        }
+        fs::write(folder.path().join("pgward.toml"), self.text())?;
+        Ok(Agent {
+            cgroup: cgroup.path().to_owned(),
+            pins,
+            control,
+            enter: Entry { procs: cgroup.path().join("cgroup.procs") },
+            environment: self.environment,
+            process: None,
+            finished: false,
+            folder,
+        })
+    }
+
+    fn put(&mut self, table: &str, key: &str, value: String) {
+        let at = self.tables.iter().position(|(name, _)| name == table).unwrap_or_else(|| {
+            self.tables.push((table.to_owned(), Vec::new()));
+            self.tables.len() - 1
+        });
+        let entries = &mut self.tables[at].1;
+        entries.retain(|(name, _)| name != key);
+        entries.push((key.to_owned(), value));
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (table, entries) in &self.tables {
+            text.push_str(&format!("[{table}]\n"));
+            for (key, value) in entries {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+        if !self.ports.is_empty() {
+            text.push_str(&format!("[[intercept]]\nports = {:?}\n", self.ports));
+            if !self.networks.is_empty() {
+                text.push_str(&format!("networks = {:?}\n", self.networks));
+            }
+        }
+        text
+    }
+}
+
+impl Entry {
+    fn enter(&self, command: &mut Command) -> Result<()> {
+        let procs = fs::OpenOptions::new().write(true).open(&self.procs)?;
+        crate::kernel::before_exec(command, move || {
+            nix::unistd::write(&procs, b"0")?;
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+fn attached(cgroup: &Path) -> Result<Vec<(&'static str, u32)>> {
+    crate::cgroup::attached_programs(cgroup)
+}
+
+fn attached_names(cgroup: &Path) -> Vec<&'static str> {
+    attached(cgroup).unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+}
