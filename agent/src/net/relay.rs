@@ -157,6 +157,19 @@ where
         poll_fn(|cx| scratch.with(|buffer| self.poll(cx, buffer))).await
     }
 
+    /// Relays until the session takes its first request (`None`) or ends.
+    pub async fn run_until_ready(
+        &mut self,
+        scratch: &super::worker::Scratch,
+    ) -> Option<Result<End, RelayError>> {
+        poll_fn(|cx| match scratch.with(|buffer| self.poll(cx, buffer)) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if self.is_ready() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     /// The parts, when it is over: what is to be told to the client, and what is to be recorded.
     pub fn finish(mut self) -> Finished<C> {
         let now = self.recorder.now();
@@ -180,7 +193,6 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<End, RelayError>> {
-        self.recorder.tick();
         loop {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
@@ -238,7 +250,7 @@ where
             Poll::Ready(Ok(())) => {
                 let count = buf.filled().len();
                 self.up.bytes += count as u64;
-                self.identifying = self.recorder.look_for_writers();
+                self.identifying = self.recorder.look_for_writers(count);
                 if !self.up.held.is_empty() || self.identifying.is_some() {
                     self.up.held.extend_from_slice(&scratch[..count]);
                     self.up.waiting = true;
