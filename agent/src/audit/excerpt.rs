@@ -1,9 +1,12 @@
 //! Texts and values that may be too long for a record.
 
+use std::fmt;
+
 use sha2::{Digest as _, Sha256};
 
-/// The beginning of something, and what is known of the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The beginning of something, and what is known of the rest. `Debug` shows lengths only: the agent's own log is no place for
+/// what is in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Excerpt<'a> {
     /// What the record holds.
     pub kept: &'a [u8],
@@ -16,14 +19,42 @@ pub struct Excerpt<'a> {
 pub struct Cut {
     /// Length of the whole, in bytes.
     pub full_bytes: u64,
-    /// SHA-256 of the whole.
-    pub sha256: [u8; 32],
+    /// SHA-256 of the whole; `None` where it went by without being held.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full_bytes = self.full_bytes();
+        f.debug_struct("Excerpt")
+            .field("kept_bytes", &self.kept.len())
+            .field("full_bytes", &full_bytes)
+            .finish()
+    }
 }
 
 impl<'a> Excerpt<'a> {
     /// All of `bytes`, however long.
     pub fn whole(bytes: &'a [u8]) -> Self {
         Self { kept: bytes, cut: None }
+    }
+
+    /// What somebody else cut: `kept` of `full_bytes`, of which the rest is not at hand.
+    pub fn beginning(kept: &'a [u8], full_bytes: u64) -> Self {
+        let whole = kept.len() as u64 >= full_bytes;
+        Self { kept, cut: (!whole).then_some(Cut { full_bytes, sha256: None }) }
+    }
+
+    /// Cuts further: at most the first `bytes_max` of what is kept, as [`Excerpt::of`] does. What was cut before keeps its
+    /// length and digest.
+    pub fn shortened(self, bytes_max: usize) -> Self {
+        let shorter = Self::of(self.kept, bytes_max);
+        Self { cut: self.cut.or(shorter.cut), ..shorter }
+    }
+
+    /// Length of the whole.
+    pub fn full_bytes(&self) -> u64 {
+        self.cut.map_or(self.kept.len() as u64, |cut| cut.full_bytes)
     }
 
     /// At most the first `bytes_max` of `bytes`. The digest is computed only when something is cut.
@@ -48,7 +79,7 @@ impl<'a> Excerpt<'a> {
 impl Cut {
     /// Length and digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { full_bytes: bytes.len() as u64, sha256: Sha256::digest(bytes).into() }
+        Self { full_bytes: bytes.len() as u64, sha256: Some(Sha256::digest(bytes).into()) }
     }
 }
 
@@ -69,7 +100,19 @@ mod tests {
         assert_eq!((excerpt.kept, cut.full_bytes), (&b"ab"[..], 3));
         // SHA-256 of "abc", FIPS 180-2 appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(hex::encode(cut.sha256), expected);
+        assert_eq!(cut.sha256.map(hex::encode).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_was_cut_before_keeps_what_is_known() {
+        let excerpt = Excerpt::beginning(b"abcdef", 100).shortened(3);
+        assert_eq!(
+            (excerpt.kept, excerpt.cut),
+            (&b"abc"[..], Some(Cut { full_bytes: 100, sha256: None }))
+        );
+        assert_eq!(Excerpt::beginning(b"abc", 3), Excerpt::whole(b"abc"));
+        assert_eq!(Excerpt::whole(b"abc").shortened(2), Excerpt::of(b"abc", 2));
+        assert_eq!(format!("{excerpt:?}"), "Excerpt { kept_bytes: 3, full_bytes: 100 }");
     }
 
     #[test]

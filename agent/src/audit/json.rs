@@ -106,14 +106,9 @@ impl<'o> Object<'o> {
 
     /// What a peer sent: as text when it is UTF-8, else as base64, and then `NAME_encoding` says so.
     pub(super) fn bytes(&mut self, name: &str, value: &[u8]) {
-        self.name(name);
         match std::str::from_utf8(value) {
-            Ok(text) => write_string(self.out, text),
-            Err(_) => {
-                write_base64(self.out, value);
-                self.suffixed(name, "_encoding");
-                self.out.extend_from_slice(b"\"base64\"");
-            }
+            Ok(text) => self.text(name, text),
+            Err(_) => self.base64(name, value),
         }
     }
 
@@ -124,14 +119,34 @@ impl<'o> Object<'o> {
         }
     }
 
+    /// Bytes that are no text, whatever they look like: always as base64, and `NAME_encoding` says so.
+    fn base64(&mut self, name: &str, value: &[u8]) {
+        self.name(name);
+        write_base64(self.out, value);
+        self.suffixed(name, "_encoding");
+        self.out.extend_from_slice(b"\"base64\"");
+    }
+
     /// As [`Object::bytes`]; what was cut has its full length in `NAME_bytes` and its digest in `NAME_sha256`.
     pub(super) fn excerpt(&mut self, name: &str, value: &Excerpt<'_>) {
         self.bytes(name, value.kept);
+        self.cut(name, value);
+    }
+
+    /// As [`Object::excerpt`], for a value in binary format: always base64.
+    pub(super) fn binary_excerpt(&mut self, name: &str, value: &Excerpt<'_>) {
+        self.base64(name, value.kept);
+        self.cut(name, value);
+    }
+
+    fn cut(&mut self, name: &str, value: &Excerpt<'_>) {
         if let Some(cut) = &value.cut {
             self.suffixed(name, "_bytes");
             write_number(self.out, cut.full_bytes);
-            self.suffixed(name, "_sha256");
-            write_hex(self.out, &cut.sha256);
+            if let Some(digest) = &cut.sha256 {
+                self.suffixed(name, "_sha256");
+                write_hex(self.out, digest);
+            }
         }
     }
 
@@ -178,11 +193,15 @@ impl<'o> Object<'o> {
         items: impl Iterator<Item = T>,
         mut fill: impl FnMut(&mut Object<'_>, T),
     ) {
-        self.array(name, items, |out, item| {
-            let mut object = Object::begin(out);
-            fill(&mut object, item);
-            object.end();
-        });
+        self.list(name, |list| items.for_each(|item| list.object(|object| fill(object, item))));
+    }
+
+    /// An array of objects that are pushed one by one.
+    pub(super) fn list(&mut self, name: &str, fill: impl FnOnce(&mut List<'_>)) {
+        self.name(name);
+        self.out.push(b'[');
+        fill(&mut List { out: self.out });
+        self.out.push(b']');
     }
 
     /// An array of values rendered before.
@@ -230,6 +249,23 @@ impl<'o> Object<'o> {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(suffix.as_bytes());
         self.out.extend_from_slice(b"\":");
+    }
+}
+
+/// An array of objects being written.
+pub(super) struct List<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl List<'_> {
+    /// The next object.
+    pub(super) fn object(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
+        if self.out.last() != Some(&b'[') {
+            self.out.push(b',');
+        }
+        let mut object = Object::begin(self.out);
+        fill(&mut object);
+        object.end();
     }
 }
 

@@ -99,8 +99,8 @@ impl Stamp {
     }
 }
 
-/// What happened. The field `event` names the kind.
-#[derive(Clone, Copy, Debug)]
+/// What happened. The field `event` names the kind. No `Debug`: the agent's own log is no place for what is in it.
+#[derive(Clone, Copy)]
 pub enum Record<'a> {
     /// `agent_start`
     AgentStart(&'a AgentStart<'a>),

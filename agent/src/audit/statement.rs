@@ -15,30 +15,34 @@ pub const RESULTS_MAX: usize = 1_000;
 pub const WRITERS_MAX: usize = 16;
 
 /// `statement`: one statement and what became of it. Written when its outcome is known, or known never to come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Statement<'a> {
     /// How it came.
     pub kind: StatementKind,
-    /// Its text in the client's encoding; empty for a function call. Cut by [`Excerpt::of`].
+    /// Its text in the client's encoding; empty where there is none, or none is known. Cut by [`Excerpt::of`].
     pub text: Excerpt<'a>,
+    /// How `text` relates to what the server ran.
+    pub text_state: TextState,
     /// `client_encoding`, where it is known and not UTF8.
     pub client_encoding: Option<&'a [u8]>,
-    /// Name of the prepared statement; `None` and empty are left out.
-    pub name: Option<&'a [u8]>,
-    /// Name of the portal; `None` and empty are left out.
-    pub portal: Option<&'a [u8]>,
+    /// Name of the prepared statement; empty for the unnamed one or none.
+    pub name: &'a [u8],
+    /// Name of the portal; empty for the unnamed one or none.
+    pub portal: &'a [u8],
     /// Object id of the function, for a function call.
     pub function_oid: Option<u32>,
     /// Values bound.
     pub parameters: Parameters<'a>,
-    /// Command tag of the last result: `SELECT 1`.
-    pub tag: Option<&'a [u8]>,
+    /// Command tag of the last result: `SELECT 1`. Empty when there is none.
+    pub tag: &'a [u8],
     /// Rows sent to the client, over all results.
     pub rows: u64,
-    /// Bytes of their values and length words, as `DataRow` bodies.
+    /// Bytes of the `DataRow` bodies that held them.
     pub row_bytes: u64,
-    /// Each result, where a simple query held more than one statement; else empty.
+    /// Each result, where a simple query had several; else empty.
     pub results: &'a [ResultPart<'a>],
+    /// How many results there were.
+    pub results_total: u64,
     /// Data the client sent by COPY.
     pub copy_in: Option<Copied>,
     /// Data the server sent by COPY.
@@ -47,13 +51,15 @@ pub struct Statement<'a> {
     pub outcome: Outcome,
     /// The server's error.
     pub sqlstate: Option<[u8; 5]>,
-    /// When its first byte came from the client.
+    /// The server's error when it was to commit, at the `Sync` behind the statement: done, but undone again.
+    pub commit_sqlstate: Option<[u8; 5]>,
+    /// When it came from the client.
     pub started: WallNanos,
-    /// From then to the server's first byte of an answer, in microseconds.
+    /// From then to the server's first answer, in microseconds.
     pub first_response_us: Option<u64>,
     /// From then to the end of the answer, in microseconds.
     pub duration_us: u64,
-    /// As in the `ReadyForQuery` after it, where one has come.
+    /// State of the transaction behind it, where the server has said so.
     pub transaction: Option<Transaction>,
     /// Who wrote it: the compact identity.
     pub writer: &'a Json,
@@ -64,36 +70,55 @@ pub struct Statement<'a> {
 }
 
 /// The parameters of a statement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Parameters<'a> {
     /// There were this many, and the configuration says not to record them.
     Omitted(usize),
-    /// Each of them; empty for none.
-    Listed(&'a [Parameter<'a>]),
+    /// Each of them.
+    Listed(&'a dyn ParameterSource),
+}
+
+impl Parameters<'_> {
+    /// There are none.
+    pub const NONE: Self = Self::Omitted(0);
+}
+
+/// Where parameters come from: lets a record be written from whatever holds them, without a list made for the purpose.
+pub trait ParameterSource {
+    /// How many there were, also of those not held.
+    fn count(&self) -> usize;
+    /// Hands those held to `take`, in their order.
+    fn each(&self, take: &mut dyn FnMut(Parameter<'_>));
 }
 
 /// One bound value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Parameter<'a> {
-    /// How it is written.
-    pub format: Format,
-    /// Object id of its type as the client declared it; 0 where it left that to the server.
+    /// Format code, 0 text, 1 binary; others are refused by the server.
+    pub format: u16,
+    /// Object id of its type, as the server described it or else the client declared it; 0 where neither did.
     pub type_oid: u32,
     /// `None` for NULL. Cut by [`Excerpt::of`].
     pub value: Option<Excerpt<'a>>,
 }
 
+impl ParameterSource for &[Parameter<'_>] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Parameter<'_>)) {
+        self.iter().copied().for_each(take);
+    }
+}
+
 /// One result of several.
 #[derive(Clone, Copy, Debug)]
 pub struct ResultPart<'a> {
-    /// Command tag; `None` when there was an error instead, or an empty query.
-    pub tag: Option<&'a [u8]>,
+    /// Command tag; empty for an empty query.
+    pub tag: &'a [u8],
     /// Rows sent.
     pub rows: u64,
-    /// Bytes of them.
-    pub row_bytes: u64,
-    /// The server's error.
-    pub sqlstate: Option<[u8; 5]>,
 }
 
 /// What went through COPY.
@@ -101,7 +126,7 @@ pub struct ResultPart<'a> {
 pub struct Copied {
     /// Bytes of `CopyData` bodies.
     pub bytes: u64,
-    /// Rows, where the format lets them be counted or the tag told.
+    /// Rows, where they can be told without reading the data.
     pub rows: Option<u64>,
 }
 
@@ -120,16 +145,22 @@ named! {
         Bind = "bind",
         /// `Describe` that failed.
         Describe = "describe",
+        /// `Close` that failed.
+        Close = "close",
+        /// `Flush` that failed.
+        Flush = "flush",
     }
 }
 
 named! {
-    /// How a value is written.
-    Format {
-        /// Format code 0.
-        Text = "text",
-        /// Format code 1.
-        Binary = "binary",
+    /// How a text relates to what the server ran.
+    TextState {
+        /// It is the text, or its beginning.
+        Exact = "exact",
+        /// The message was malformed: the server refuses it, whatever it says.
+        Malformed = "malformed",
+        /// Not known: prepared or declared by SQL, or beyond a limit; or the message has no text.
+        Unknown = "unknown",
     }
 }
 
@@ -146,6 +177,8 @@ named! {
         Skipped = "skipped",
         /// The session ended first: what the server did is not known.
         Unfinished = "unfinished",
+        /// The session ended before it was sent to the server.
+        Unsent = "unsent",
     }
 }
 
@@ -165,17 +198,21 @@ impl Statement<'_> {
     pub(super) fn fill(&self, object: &mut Object<'_>) {
         object.word("kind", self.kind.name());
         object.excerpt("text", &self.text);
+        if self.text_state != TextState::Exact {
+            object.word("text_state", self.text_state.name());
+        }
         object.bytes_if("client_encoding", self.client_encoding);
-        object.bytes_if("name", self.name.filter(|name| !name.is_empty()));
-        object.bytes_if("portal", self.portal.filter(|name| !name.is_empty()));
+        object.bytes_if("name", non_empty(self.name));
+        object.bytes_if("portal", non_empty(self.portal));
         object.number_if("function_oid", self.function_oid.map(u64::from));
         self.parameters.fill(object);
         object.word("outcome", self.outcome.name());
         object.bytes_if("sqlstate", self.sqlstate.as_ref().map(|state| &state[..]));
-        object.bytes_if("tag", self.tag);
+        object.bytes_if("commit_sqlstate", self.commit_sqlstate.as_ref().map(|state| &state[..]));
+        object.bytes_if("tag", non_empty(self.tag));
         object.number("rows", self.rows);
         object.number("row_bytes", self.row_bytes);
-        fill_results(object, self.results);
+        self.fill_results(object);
         fill_copied(object, "copy_in", self.copy_in);
         fill_copied(object, "copy_out", self.copy_out);
         object.time("started", self.started);
@@ -189,30 +226,55 @@ impl Statement<'_> {
         if !self.shared_with.is_empty() {
             object.jsons("shared_with", self.shared_with.iter().take(WRITERS_MAX));
             let more = self.shared_with.len().saturating_sub(WRITERS_MAX) as u64;
-            object.number_if("shared_with_more", Some(more).filter(|more| *more > 0));
+            object.number_if("shared_with_more", non_zero(more));
         }
+    }
+
+    fn fill_results(&self, object: &mut Object<'_>) {
+        if self.results.is_empty() {
+            return;
+        }
+        let listed = &self.results[..self.results.len().min(RESULTS_MAX)];
+        object.objects("results", listed.iter(), |object, result| {
+            object.bytes("tag", result.tag);
+            object.number("rows", result.rows);
+        });
+        let more = self.results_total.saturating_sub(listed.len() as u64);
+        object.number_if("results_more", non_zero(more));
     }
 }
 
 impl Parameters<'_> {
     fn fill(&self, object: &mut Object<'_>) {
-        match self {
-            Self::Listed([]) | Self::Omitted(0) => {}
-            Self::Omitted(count) => object.number("params_omitted", *count as u64),
-            Self::Listed(list) => {
-                let mut left = PARAMETER_BYTES_TOTAL_MAX;
-                let list = list.iter().take(PARAMETERS_MAX);
-                object.objects("params", list, |object, parameter| {
-                    parameter.fill(object, &mut left);
-                });
+        let list = match self {
+            Self::Omitted(count) => {
+                object.number_if("params_omitted", non_zero(*count as u64));
+                return;
             }
-        }
+            Self::Listed(list) if list.count() == 0 => return,
+            Self::Listed(list) => list,
+        };
+        let (mut left, mut listed) = (PARAMETER_BYTES_TOTAL_MAX, 0);
+        object.list("params", |objects| {
+            list.each(&mut |parameter| {
+                if listed < PARAMETERS_MAX {
+                    listed += 1;
+                    objects.object(|object| parameter.fill(object, &mut left));
+                }
+            });
+        });
+        let more = list.count().saturating_sub(listed) as u64;
+        object.number_if("params_more", non_zero(more));
     }
 }
 
 impl Parameter<'_> {
     fn fill(&self, object: &mut Object<'_>, left: &mut usize) {
-        object.word("format", self.format.name());
+        match self.format {
+            0 => object.word("format", "text"),
+            1 => object.word("format", "binary"),
+            other => object.number("format", other.into()),
+        }
         object.number("type_oid", self.type_oid.into());
         let Some(value) = &self.value else {
             object.null("value");
@@ -220,27 +282,15 @@ impl Parameter<'_> {
         };
         if let Some(rest) = left.checked_sub(value.kept.len()) {
             *left = rest;
-            object.excerpt("value", value);
+            match self.format {
+                0 => object.excerpt("value", value),
+                _ => object.binary_excerpt("value", value),
+            }
         } else {
-            let full = value.cut.map_or(value.kept.len() as u64, |cut| cut.full_bytes);
             object.flag("omitted", true);
-            object.number("value_bytes", full);
+            object.number("value_bytes", value.full_bytes());
         }
     }
-}
-
-fn fill_results(object: &mut Object<'_>, results: &[ResultPart<'_>]) {
-    if results.is_empty() {
-        return;
-    }
-    object.objects("results", results.iter().take(RESULTS_MAX), |object, result| {
-        object.bytes_if("tag", result.tag);
-        object.bytes_if("sqlstate", result.sqlstate.as_ref().map(|state| &state[..]));
-        object.number("rows", result.rows);
-        object.number("row_bytes", result.row_bytes);
-    });
-    let more = results.len().saturating_sub(RESULTS_MAX) as u64;
-    object.number_if("results_more", Some(more).filter(|more| *more > 0));
 }
 
 fn fill_copied(object: &mut Object<'_>, name: &str, copied: Option<Copied>) {
@@ -250,4 +300,12 @@ fn fill_copied(object: &mut Object<'_>, name: &str, copied: Option<Copied>) {
             object.number_if("rows", copied.rows);
         });
     }
+}
+
+fn non_empty(bytes: &[u8]) -> Option<&[u8]> {
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+fn non_zero(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }
