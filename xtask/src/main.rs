@@ -3,11 +3,14 @@
 //! Each command that runs is printed first. A subcommand goes on after a failure where it can, reports every failure at
 //! its end, and exits with 1; wrong usage exits with 2.
 
+mod bench;
 mod ebpf;
 mod fuzz;
+mod leftovers;
 mod licences;
 mod lint;
 mod run;
+mod scratch;
 mod setup;
 mod test;
 mod tidy;
@@ -58,6 +61,17 @@ enum Task {
         /// Only targets whose name contains this
         only: Option<String>,
     },
+    /// Compare pgward with a direct connection, a plain relay and pgbouncer; write docs/benchmarks.md
+    Bench(bench::Options),
+    /// The measuring part of `bench`, in the optimised build
+    #[command(hide = true)]
+    BenchRun(bench::Options),
+    /// The plain relay of `bench`
+    #[command(hide = true)]
+    Relay(bench::RelayOptions),
+    /// The idle sessions of `bench`
+    #[command(hide = true)]
+    IdleClients(bench::IdleOptions),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +84,10 @@ fn main() -> ExitCode {
         Task::Lint => lint::lint(),
         Task::Tidy => tidy::tidy(),
         Task::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),
+        Task::Bench(options) => bench::bench(&options),
+        Task::BenchRun(options) => bench::bench_run(&options),
+        Task::Relay(options) => bench::relay(&options),
+        Task::IdleClients(options) => bench::hold_sessions(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
