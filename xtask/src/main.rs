@@ -4,8 +4,10 @@
 //! its end, and exits with 1; wrong usage exits with 2.
 
 mod bench;
+mod demo;
 mod ebpf;
 mod fuzz;
+mod interrupt;
 mod leftovers;
 mod licences;
 mod lint;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::demo::AtTheEnd;
 use crate::ebpf::WhenMissing;
 use crate::setup::Purpose;
 
@@ -32,6 +35,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show pgward at work: a throw-away server, unmodified clients, and who asked what
+    Demo {
+        /// Keep it running until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Build the eBPF programs for the agent to embed
     BuildEbpf {
         /// Fail when there is no toolchain, instead of leaving the programs out
@@ -76,6 +85,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Demo { keep } => demo::demo(if keep { AtTheEnd::Keep } else { AtTheEnd::PutAway }),
         Task::BuildEbpf { require } => {
             ebpf::build(if require { WhenMissing::Fail } else { WhenMissing::LeaveOut })
         }

@@ -97,6 +97,7 @@ impl Case {
     /// Name in tables and for `--only`.
     pub(super) fn name(&self) -> String {
         match self {
+            Case::Select { mode, clients: 1 } => format!("select {}, 1 client", mode.name()),
             Case::Select { mode, clients } => format!("select {}, {clients} clients", mode.name()),
             Case::Connect => format!("connect, {CHURN_CLIENTS} clients"),
             Case::CopyOut => "copy out".to_owned(),

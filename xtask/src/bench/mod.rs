@@ -108,12 +108,12 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
     // Fresh processes for each, because memory that was used once is used again.
     if cases.iter().any(idle) {
         for way in Way::PROXIES {
-            let mut ways = Ways::start(&[way], &bench, &mut outcome.failed);
+            let mut ways = Ways::start(&[way], &bench, &mut outcome);
             one_round(&bench, &cases, idle, &mut ways, &mut outcome);
         }
     }
     if cases.iter().any(|case| !idle(case)) {
-        let mut ways = Ways::start(&Way::ALL, &bench, &mut outcome.failed);
+        let mut ways = Ways::start(&Way::ALL, &bench, &mut outcome);
         for round in 0..rounds {
             say(format_args!("== round {} of {rounds}", round + 1));
             one_round(&bench, &cases, |case| !idle(case), &mut ways, &mut outcome);
@@ -151,6 +151,17 @@ struct Outcome {
     failed: Vec<String>,
 }
 
+impl Outcome {
+    /// Notes a failure: its whole story for the terminal, its cause for the document.
+    fn failed(&mut self, what: String, error: &anyhow::Error) {
+        say(format_args!("{what}: {error:#}"));
+        let text = format!("{what}: {}", error.root_cause());
+        if !self.failed.contains(&text) {
+            self.failed.push(text);
+        }
+    }
+}
+
 /// Measures the chosen cases over every way once. A way that fails is not measured again.
 fn one_round(
     bench: &Bench,
@@ -167,9 +178,7 @@ fn one_round(
                     outcome.results.entry((index, way)).or_default().push(figures);
                 }
                 Err(error) => {
-                    let text = format!("{} over {}: {error:#}", case.name(), way.name());
-                    say(&text);
-                    outcome.failed.push(text);
+                    outcome.failed(format!("{} over {}", case.name(), way.name()), &error);
                     ways.stop(way);
                 }
             }

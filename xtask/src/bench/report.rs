@@ -40,7 +40,7 @@ pub(super) fn document(
          proxy process. Figures of different runs or machines can't be compared, ratios can.\n\n"
     )?;
     text.push_str(&environment());
-    table.transactions(&mut text)?;
+    table.transactions(&mut text, scale)?;
     table.bulk(&mut text, scale)?;
     table.memory(&mut text)?;
     table.targets(&mut text)?;
@@ -80,14 +80,16 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn transactions(&self, text: &mut String) -> Result<()> {
-        text.push_str(
-            "\n## Transactions per second\n\n`pgbench -S`, 20 x 100 000 accounts; `connect` makes a connection for \
+    fn transactions(&self, text: &mut String, scale: &Scale) -> Result<()> {
+        write!(
+            text,
+            "\n## Transactions per second\n\n`pgbench -S`, {} x 100 000 accounts; `connect` makes a connection for \
              each transaction (`-C`), where pgbouncer may use a server session again and the others can't.\n\n\
              | case | direct | relay | pgbouncer | pgward | of direct | of relay | of pgbouncer \
              | relay CPU µs | pgbouncer CPU µs | pgward CPU µs |\n\
              | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
-        );
+            scale.accounts
+        )?;
         for (index, case) in self.chosen(|case| matches!(case, Case::Select { .. } | Case::Connect))
         {
             write!(text, "| {} |", case.name())?;

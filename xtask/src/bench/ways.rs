@@ -13,10 +13,9 @@ use pgward_tests::cgroup::Cgroup;
 use pgward_tests::host;
 use pgward_tests::wait::{self, PATIENCE};
 
-use super::Bench;
 use super::relay::WORKERS;
+use super::{Bench, Outcome};
 use crate::leftovers::noted_cgroup;
-use crate::run::say;
 use crate::setup;
 
 /// A way from a client to the server.
@@ -84,8 +83,8 @@ impl Drop for Running {
 }
 
 impl<'a> Ways<'a> {
-    /// Starts what each way needs. One that does not start is noted in `failed` and left out.
-    pub(super) fn start(wanted: &[Way], bench: &'a Bench, failed: &mut Vec<String>) -> Self {
+    /// Starts what each way needs. One that does not start is noted in `outcome` and left out.
+    pub(super) fn start(wanted: &[Way], bench: &'a Bench, outcome: &mut Outcome) -> Self {
         let mut running = Vec::new();
         for way in wanted {
             let started = match way {
@@ -96,13 +95,7 @@ impl<'a> Ways<'a> {
             };
             match started {
                 Ok(one) => running.push((*way, one)),
-                Err(error) => {
-                    let text = format!("starting {}: {error:#}", way.name());
-                    say(&text);
-                    if !failed.contains(&text) {
-                        failed.push(text);
-                    }
-                }
+                Err(error) => outcome.failed(format!("starting {}", way.name()), &error),
             }
         }
         Self { bench, running }
