@@ -1,1 +1,4 @@
 //! pgward.
+
+/// The PostgreSQL wire protocol, without IO.
+pub mod pg;
