@@ -1,1 +1,3 @@
-//! pgward.
+//! pgward: transparent PostgreSQL interception, attribution and audit for client hosts.
+
+pub mod bpf;

@@ -1,2 +1,8 @@
 //! The `pgward` binary.
-fn main() {}
+fn main() {
+    let (probes, tx) = pgward::bpf::probe().expect("probe");
+    for p in probes {
+        println!("{} {:?}", p.name, p.result);
+    }
+    println!("tx {tx}");
+}

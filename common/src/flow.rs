@@ -74,8 +74,9 @@ pub struct Flow {
     pub family: u8,
     /// One of [`flow_state`].
     pub state: u8,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// Port of the agent that the connection was sent to, network order. A held SYN goes only while the namespace's
+    /// listener still has this port: whoever squats the old one must not get it.
+    pub agent_port: [u8; 2],
     /// Device the socket was bound to (`SO_BINDTODEVICE`), as interface index; 0 for none. The upstream dial repeats it.
     pub bound_ifindex: u32,
     /// `SO_MARK` of the socket. The upstream dial repeats it.
@@ -104,7 +105,7 @@ impl Default for Flow {
             source_port: [0; 2],
             family: 0,
             state: 0,
-            pad: [0; 2],
+            agent_port: [0; 2],
             bound_ifindex: 0,
             mark: 0,
             attempt: 0,
@@ -202,5 +203,5 @@ mod pod {
         )*};
     }
     pod!(super::Actor, super::Flow, super::HandoverKey, super::AgentTag, super::Writer);
-    pod!(crate::Settings, crate::TargetKey, crate::NetnsState);
+    pod!(crate::Settings, crate::Offsets, crate::TargetKey, crate::NetnsState);
 }

@@ -40,7 +40,9 @@ pub mod maps {
     pub const WRITER_EVENTS: &str = "WRITER_EVENTS";
     /// Per-CPU array of counters, indexed by [`crate::Counter`].
     pub const COUNTERS: &str = "COUNTERS";
-    /// Program array, never pinned: the kernel empties it when the agent's last descriptor goes, and that is how the
-    /// connect hooks know at once that the agent is gone.
-    pub const AGENT_ALIVE: &str = "AGENT_ALIVE";
+    /// Program array of `connect4_redirect`, never pinned: the kernel empties it when the agent's last descriptor goes,
+    /// and that is how the connect hook knows at once that the agent is gone.
+    pub const AGENT_ALIVE4: &str = "AGENT_ALIVE4";
+    /// The same for `connect6_redirect`.
+    pub const AGENT_ALIVE6: &str = "AGENT_ALIVE6";
 }

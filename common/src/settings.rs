@@ -22,6 +22,42 @@ pub struct Settings {
     pub pad2: u64,
 }
 
+/// Byte offsets of kernel structure members, taken from the running kernel's BTF by the loader and put into the programs'
+/// read-only data. 0 means "this kernel does not tell": the code that needs it is then dead and the verifier drops it.
+///
+/// Layout: 48 bytes, alignment 4.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.start_boottime`
+    pub task_start_boottime: u32,
+    /// `task_struct.self_exec_id`
+    pub task_self_exec_id: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `mm_struct.exe_file`
+    pub mm_exe_file: u32,
+    /// `file.f_inode`
+    pub file_f_inode: u32,
+    /// `inode.i_ino`
+    pub inode_i_ino: u32,
+    /// `inode.i_sb`
+    pub inode_i_sb: u32,
+    /// `super_block.s_dev`
+    pub super_block_s_dev: u32,
+    /// `tcp_sock.write_seq`
+    pub tcp_write_seq: u32,
+    /// 1 where `bpf_set_retval` exists (5.18): refusals carry their own errno, else `EPERM`.
+    pub have_set_retval: u32,
+    /// 1 where the transmit-timestamp callback is to be served (6.15).
+    pub have_tx_timestamp: u32,
+}
+
+/// Name of the read-only variable that holds [`Offsets`].
+pub const OFFSETS: &str = "OFFSETS";
+
 /// Values of [`Settings::on_agent_down`].
 pub mod on_agent_down {
     /// Refuse with `ECONNREFUSED`.
