@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "raw system calls, and code between fork and exec")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -63,6 +63,16 @@ pub fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<u32> {
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::EINVAL) { Ok(0) } else { Err(error) }
+}
+
+/// `connect` with `AF_UNSPEC`: drops the connection of a TCP socket, with a reset when linger is on and zero.
+pub(crate) fn disconnect(socket: &impl AsFd) -> io::Result<()> {
+    let address = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let length =
+        libc::socklen_t::try_from(size_of::<libc::sockaddr>()).map_err(io::Error::other)?;
+    // SAFETY: `address` is a whole `sockaddr` of the length passed, and lives through the call.
+    let result = unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const address, length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Runs `step` in the child between fork and exec. `step` may only make system calls: no allocation, no locks.

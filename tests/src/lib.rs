@@ -8,6 +8,7 @@
 //! | [`bpffs`] | a private mount of the BPF file system |
 //! | [`postgres`] | a throw-away PostgreSQL cluster |
 //! | [`container`] | a real OCI container, run by `crun` |
+//! | [`script`] | a scripted PostgreSQL server |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
 //! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
@@ -21,4 +22,7 @@ pub mod host;
 pub mod kernel;
 pub mod netns;
 pub mod postgres;
+pub mod scene;
+pub mod script;
 pub mod wait;
+pub mod wire;

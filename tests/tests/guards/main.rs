@@ -1,5 +1,7 @@
 //! The guards themselves: what they make works, and nothing is left when they go.
 
+mod client;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 

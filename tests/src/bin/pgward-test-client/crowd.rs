@@ -1,0 +1,90 @@
+//! Many connections, and many namespaces.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, anyhow};
+use pgward_tests::script::ScriptedServer;
+use pgward_tests::wire::Session;
+use serde_json::{Value, json};
+
+use crate::{Arguments, connect, raw};
+
+/// `crowd ADDRESS threads=N each=N mark=TEXT [until=FILE]`: every connection runs one statement that tells its own thread,
+/// number and source. With `until`, goes on in rounds of `each` until that file exists.
+///
+/// Reports how many connections succeeded, and how many failed by the error's name.
+pub(crate) fn run(arguments: &Arguments) -> Result<Value> {
+    let (threads, each) = (arguments.number("threads")?, arguments.number("each")?);
+    let mark = arguments.option("mark")?.to_owned();
+    let until = arguments.options.get("until").cloned();
+    let address = arguments.address;
+    let done = Arc::new(AtomicU64::new(0));
+    let mut workers = Vec::new();
+    for thread in 0..threads {
+        let (mark, until, done) = (mark.clone(), until.clone(), Arc::clone(&done));
+        workers.push(std::thread::spawn(move || {
+            let mut failures = std::collections::BTreeMap::<String, u64>::new();
+            let mut number = 0;
+            loop {
+                for _ in 0..each {
+                    match one(address, &mark, thread, number) {
+                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => *failures.entry(name_of(&error)).or_default() += 1,
+                    }
+                    number += 1;
+                }
+                if until.as_ref().is_none_or(|file| std::path::Path::new(file).exists()) {
+                    return failures;
+                }
+            }
+        }));
+    }
+    let mut failures = std::collections::BTreeMap::<String, u64>::new();
+    for worker in workers {
+        for (name, count) in worker.join().map_err(|_| anyhow!("a thread panicked"))? {
+            *failures.entry(name).or_default() += count;
+        }
+    }
+    let pid = std::process::id();
+    Ok(json!({ "pid": pid, "done": done.load(Ordering::Relaxed), "failures": failures }))
+}
+
+/// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the
+/// address's port, and one statement to it. The namespace is gone when the next begins.
+pub(crate) fn namespaces(arguments: &Arguments) -> Result<Value> {
+    let mark = arguments.option("mark")?;
+    let port = arguments.address.port();
+    let mut done = 0;
+    for number in 0..arguments.number("count")? {
+        raw::in_child(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).context("unshare")?;
+            raw::loopback_up().context("raising lo")?;
+            let server = ScriptedServer::start((Ipv4Addr::LOCALHOST, port))?;
+            one(server.address(), mark, 0, number)
+        })
+        .with_context(|| format!("namespace {number}"))?;
+        done += 1;
+    }
+    Ok(json!({ "pid": std::process::id(), "done": done }))
+}
+
+fn one(address: SocketAddr, mark: &str, thread: usize, number: usize) -> Result<()> {
+    let stream = connect::blocking(address)?;
+    let source = stream.local_addr()?;
+    let mut session = Session::start(stream)?;
+    let tid = raw::thread_id();
+    let told = format!("{mark} thread={thread} tid={tid} number={number} source={source}.");
+    let answer = session.value(&format!("select '{told}'"))?;
+    anyhow::ensure!(answer.contains(&told), "asked for {told}, got {answer}");
+    std::io::Write::write_all(&mut session.stream, &pgward_tests::wire::terminate())?;
+    Ok(())
+}
+
+fn name_of(error: &anyhow::Error) -> String {
+    match error.root_cause().downcast_ref::<std::io::Error>() {
+        Some(error) => format!("{:?}", error.kind()),
+        None => error.root_cause().to_string(),
+    }
+}
