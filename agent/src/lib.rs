@@ -1,1 +1,3 @@
 //! pgward.
+
+pub mod attrib;
