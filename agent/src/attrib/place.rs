@@ -9,7 +9,11 @@ use super::cgroup_tree::{Line, lines};
 use super::gather::Notes;
 use super::identity::{Container, Evidence, Field, Identity, Reason, Runtime};
 use super::resolver::Shared;
+<<<<<<< HEAD
 use super::runtime::{self, Candidate, Facts, Owner, Process, RuntimeRoots, StateMatch};
+=======
+use super::runtime::{self, Agreement, Candidate, Facts, Owner, Process, RuntimeRoots, StateMatch};
+>>>>>>> attrib
 use super::source::{NamespaceKind, ProcHandle, ProcSource};
 use super::users;
 
@@ -39,7 +43,13 @@ pub(super) fn living(
     let found = apply(shared, &lines, identity);
     match found {
         Some(found) => describe(shared, found, None, identity, notes),
+<<<<<<< HEAD
         None => by_state(shared, process, &lines, identity, notes),
+=======
+        None => {
+            by_state(shared, process.links, Some(process.handle), &lines, identity, notes);
+        }
+>>>>>>> attrib
     }
 }
 
@@ -59,6 +69,7 @@ pub(super) fn gone(shared: &Shared, actor: &Actor, identity: &mut Identity, note
         }
     };
     let is_root = path == "/";
+<<<<<<< HEAD
     let found = apply(shared, &[Line { hierarchy: V2.to_owned(), path }], identity);
     match found {
         Some(found) => describe(shared, found, None, identity, notes),
@@ -68,6 +79,25 @@ pub(super) fn gone(shared: &Shared, actor: &Actor, identity: &mut Identity, note
         }
         // A container whose path has no id is only found by its processes.
         None => notes.doubt(Field::Container, Reason::Ended),
+=======
+    let lines = [Line { hierarchy: V2.to_owned(), path }];
+    if let Some(found) = apply(shared, &lines, identity) {
+        describe(shared, found, None, identity, notes);
+        return;
+    }
+    if is_root {
+        notes.missing(Field::Unit, Reason::RootCgroup);
+    }
+    // It may itself have been the first process of a container; its parents are not known any more.
+    let links = match actor.start_boottime_ns {
+        0 => Vec::new(),
+        start => vec![(actor.tgid, start / shared.tick_ns)],
+    };
+    by_state(shared, &links, None, &lines, identity, notes);
+    if identity.container.is_none() {
+        let reason = if is_root { Reason::RootCgroup } else { Reason::Ended };
+        notes.missing(Field::Container, reason);
+>>>>>>> attrib
     }
 }
 
@@ -150,16 +180,26 @@ fn in_path(shared: &Shared, line: &Line, placement: Placement) -> Option<InPath>
     })
 }
 
+<<<<<<< HEAD
 /// Looks for the container of a process whose cgroup path carries no id in the state folders of crun and runc.
 fn by_state(
     shared: &Shared,
     process: &Living<'_>,
+=======
+/// Looks for the container of a process whose cgroup path carries no id in the state folders of
+/// crun and runc. Without a handle the process is gone.
+fn by_state(
+    shared: &Shared,
+    links: &[(u32, u64)],
+    handle: Option<&Arc<dyn ProcHandle>>,
+>>>>>>> attrib
     lines: &[Line],
     identity: &mut Identity,
     notes: &mut Notes,
 ) {
     let owner = lines.iter().find_map(|line| cgroup_path::parse(&line.path).owner);
     let user = owner.filter(|uid| *uid != shared.settings.host_uid);
+<<<<<<< HEAD
     let links = process.links.to_vec();
     let cgroups: Vec<String> = lines.iter().map(|line| line.path.clone()).collect();
     let (host, states) = (Arc::clone(&shared.host), Arc::clone(&shared.states));
@@ -169,17 +209,42 @@ fn by_state(
         let process = Process { line: &links, cgroups: &cgroups };
         let shares = |candidate: &Candidate| shares_namespaces(&source, &handle, candidate);
         let found = states.find(&host, &roots.states, Owner::Any, &process, &shares);
+=======
+    let links = links.to_vec();
+    let cgroups: Vec<String> = lines.iter().map(|line| line.path.clone()).collect();
+    let (host, states) = (Arc::clone(&shared.host), Arc::clone(&shared.states));
+    let (roots, source) = (Arc::clone(&shared.roots), Arc::clone(&shared.source));
+    let handle = handle.cloned();
+    let found = shared.patience.wait(shared.settings.files_deadline, move || {
+        let process = Process { line: &links, cgroups: &cgroups };
+        let agree = |candidate: &Candidate| match &handle {
+            Some(handle) => namespaces(source.as_ref(), handle, candidate),
+            None => Agreement::Unknown,
+        };
+        let found = states.find(&host, &roots.states, Owner::Any, &process, &agree);
+>>>>>>> attrib
         if let Some(found) = found {
             return Some((found, None));
         }
         let uid = user?;
         let roots = RuntimeRoots::of_user(uid, "");
+<<<<<<< HEAD
         let found = states.find(&host, &roots.states, Owner::User(uid), &process, &shares);
+=======
+        let found = states.find(&host, &roots.states, Owner::User(uid), &process, &agree);
+>>>>>>> attrib
         found.map(|found| (found, Some(uid)))
     });
     match found {
         Ok(None) => {}
+<<<<<<< HEAD
         Ok(Some((StateMatch { candidate, evidence }, claimed_by))) => {
+=======
+        Ok(Some((StateMatch { candidate, evidence, is_confirmed }, claimed_by))) => {
+            if !is_confirmed {
+                notes.doubt(Field::Container, Reason::CgroupAlone);
+            }
+>>>>>>> attrib
             let found = InPath {
                 id: candidate.id.clone(),
                 runtime: candidate.runtime,
@@ -194,6 +259,7 @@ fn by_state(
     }
 }
 
+<<<<<<< HEAD
 /// Whether the container's first process is gone, or shares the mount or pid namespace with the process.
 fn shares_namespaces(
     source: &Arc<dyn ProcSource>,
@@ -210,6 +276,37 @@ fn shares_namespaces(
         }
         Ok(_) | Err(_) => true,
     }
+=======
+/// Whether a process shares a namespace with the first process of a container that the container
+/// does not share with the host.
+fn namespaces(
+    source: &dyn ProcSource,
+    process: &Arc<dyn ProcHandle>,
+    candidate: &Candidate,
+) -> Agreement {
+    let Ok(first) = source.open(candidate.pid) else { return Agreement::Unknown };
+    let is_first = first
+        .stat()
+        .is_ok_and(|stat| stat.start_ticks == candidate.start_ticks && !stat.is_zombie());
+    if !is_first {
+        return Agreement::Unknown;
+    }
+    let mut agreement = Agreement::Unknown;
+    for kind in [NamespaceKind::Mount, NamespaceKind::Pid] {
+        let (Ok(theirs), Ok(ours)) = (first.namespace(kind), process.namespace(kind)) else {
+            continue;
+        };
+        let of_host = source.open(1).and_then(|init| init.namespace(kind));
+        if of_host.is_ok_and(|of_host| of_host == theirs) {
+            continue;
+        }
+        if theirs == ours {
+            return Agreement::Yes;
+        }
+        agreement = Agreement::No;
+    }
+    agreement
+>>>>>>> attrib
 }
 
 /// Adds what the runtime's files tell.
@@ -241,12 +338,16 @@ fn describe(
     identity.container = Some(merge(found, facts, trouble, notes));
 }
 
+<<<<<<< HEAD
 fn merge(
     found: InPath,
     facts: Facts,
     trouble: Option<Reason>,
     notes: &mut Notes,
 ) -> Container {
+=======
+fn merge(found: InPath, facts: Facts, trouble: Option<Reason>, notes: &mut Notes) -> Container {
+>>>>>>> attrib
     let runtime = match found.runtime {
         // Podman and CRI-O run crun and runc; only their own files tell that it is they.
         Runtime::Oci | Runtime::Crun | Runtime::Runc => facts.runtime.unwrap_or(found.runtime),
@@ -261,7 +362,12 @@ fn merge(
             | Runtime::Garden
             | Runtime::Buildkit
     );
+<<<<<<< HEAD
     let name = facts.name.or_else(|| id_is_name.then(|| found.id.clone()));
+=======
+    let is_digest = found.id.len() == 64 && found.id.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = facts.name.or_else(|| (id_is_name && !is_digest).then(|| found.id.clone()));
+>>>>>>> attrib
     let pod_uid = found.pod_uid.or(facts.pod_uid);
     let has_no_pod = pod_uid.is_some() && facts.pod.is_none();
     let absent = [
