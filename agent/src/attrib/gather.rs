@@ -113,23 +113,12 @@ fn from_kernel(shared: &Shared, actor: &Actor, notes: &mut Notes) -> Identity {
 }
 
 /// Opens the process of the event: no other, by its start time.
-<<<<<<< HEAD
-fn open(
-    shared: &Shared,
-    actor: &Actor,
-) -> Result<(Arc<dyn ProcHandle>, ProcStat), Reason> {
-    let handle = shared.source.open(actor.tgid)?;
-    let stat = handle.stat()?;
-    let expected_ns = actor.start_boottime_ns;
-    // `stat` has the start rounded down; one tick of tolerance costs nothing, see the module's documentation.
-=======
 fn open(shared: &Shared, actor: &Actor) -> Result<(Arc<dyn ProcHandle>, ProcStat), Reason> {
     let handle = shared.source.open(actor.tgid)?;
     let stat = handle.stat()?;
     let expected_ns = actor.start_boottime_ns;
     // `stat` has the start rounded down; one tick of tolerance costs nothing, see the module's
     // documentation.
->>>>>>> attrib
     let expected = expected_ns / shared.tick_ns;
     if expected_ns != 0 && stat.start_ticks.abs_diff(expected) > 1 {
         let found_ns = stat.start_ticks.saturating_mul(shared.tick_ns);
@@ -193,12 +182,7 @@ fn living(
         Ok(None) => notes.missing(Field::LoginUid, Reason::LoginUnset),
         Err(error) => notes.missing(Field::LoginUid, error.into()),
     }
-<<<<<<< HEAD
-    let line =
-        parents::follow(shared.source.as_ref(), actor.tgid, handle, stat, shared.tick_ns);
-=======
     let line = parents::follow(shared.source.as_ref(), actor.tgid, handle, stat, shared.tick_ns);
->>>>>>> attrib
     match line.broken {
         Some(reason) if line.parents.is_empty() => notes.missing(Field::Parents, reason),
         Some(reason) => notes.doubt(Field::Parents, reason),

@@ -1,10 +1,6 @@
 //! The resolver on processes of this machine. No privilege needed.
 
-<<<<<<< HEAD
-use std::io::{BufRead as _, BufReader, Write as _};
-=======
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
->>>>>>> attrib
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -139,13 +135,6 @@ fn a_program_whose_file_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("copy");
     std::fs::copy(std::fs::canonicalize("/bin/cat").expect("there"), &program).expect("copied");
-<<<<<<< HEAD
-    let mut child = Command::new(&program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a program");
-=======
     let mut child = loop {
         let spawned = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         match spawned {
@@ -157,7 +146,6 @@ fn a_program_whose_file_is_gone() {
             spawned => break spawned.expect("a program"),
         }
     };
->>>>>>> attrib
     let inode = std::fs::metadata(&program).expect("there").ino();
     std::fs::remove_file(&program).expect("there");
     // An answer says that the exec is over.

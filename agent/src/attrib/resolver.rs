@@ -15,12 +15,8 @@ use super::patience::Patience;
 use super::runtime::{HostFiles, RuntimeRoots, StateIndex};
 use super::source::{Bounded, NamespaceKind, ProcSource, RootedProc, SourceError};
 
-<<<<<<< HEAD
-/// Identities kept unless set otherwise. Typically 2 kB each, at most some 100 kB with a full set of long labels.
-=======
 /// Identities kept unless set otherwise. Typically 2 kB each, at most some 100 kB with a full set
 /// of long labels.
->>>>>>> attrib
 pub const IDENTITIES_MAX: usize = 4096;
 /// After this an identity that lacks something which may still come is built anew.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -88,12 +84,8 @@ pub enum ResolverError {
     },
 }
 
-<<<<<<< HEAD
-/// Something about this system that makes identities worse than they could be; for `doctor` and the log.
-=======
 /// Something about this system that makes identities worse than they could be; for `doctor` and the
 /// log.
->>>>>>> attrib
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
     /// Pids of kernel events mean other processes there, or none.
@@ -118,14 +110,9 @@ pub enum Gap {
 
 /// Builds identities and keeps them.
 ///
-<<<<<<< HEAD
-/// An identity belongs to (process, start, exec generation) and to the credentials and cgroup of the event. It stays true
-/// after the process has ended, and stays known until it is the one used longest ago.
-=======
 /// An identity belongs to (process, start, exec generation) and to the credentials and cgroup of
 /// the event. It stays true after the process has ended, and stays known until it is the one used
 /// longest ago.
->>>>>>> attrib
 pub struct Resolver {
     shared: Shared,
     identities: Mutex<Lru<Key, Entry>>,
@@ -147,12 +134,8 @@ pub(super) struct Shared {
 }
 
 impl Resolver {
-<<<<<<< HEAD
-    /// A resolver that reads this system. Errors: the host root can't be opened; other gaps only make identities poorer.
-=======
     /// A resolver that reads this system. Errors: the host root can't be opened; other gaps only
     /// make identities poorer.
->>>>>>> attrib
     pub fn new(settings: AttribSettings) -> Result<Self, ResolverError> {
         let source = Arc::new(RootedProc::new(&settings.proc_root));
         Self::with_source(settings, source)
@@ -178,14 +161,7 @@ impl Resolver {
             roots: Arc::new(roots),
             states: Arc::new(StateIndex::new()),
             cgroups: CgroupTree::new(mount, settings.host_uid),
-<<<<<<< HEAD
-            hashes: Arc::new(HashCache::new(
-                settings.exe_hashes_max,
-                settings.exe_hash_bytes_max,
-            )),
-=======
             hashes: Arc::new(HashCache::new(settings.exe_hashes_max, settings.exe_hash_bytes_max)),
->>>>>>> attrib
             patience: Patience::default(),
             boot_id: source.boot_id().map(Arc::from),
             tick_ns: (NANOS_PER_SECOND / source.ticks_per_second().max(1)).max(1),
@@ -205,16 +181,10 @@ impl Resolver {
 
     /// The identity of the process of a kernel event.
     ///
-<<<<<<< HEAD
-    /// **Blocks**: reads some 20 small files (some 0.2 ms), takes the digest of a program not seen before (2 s per GB), and
-    /// waits for what hangs up to the deadlines of the settings. Call it on a thread kept for it, soon after the event: a
-    /// process that ends first leaves only what the kernel told.
-=======
     /// **Blocks**: reads some 20 small files (about a millisecond), takes the digest of a program
     /// not seen before (seconds per GB), and waits for what hangs up to the deadlines of the
     /// settings. Call it on a thread kept for it, soon after the event: a process that ends first
     /// leaves only what the kernel told.
->>>>>>> attrib
     pub fn resolve(&self, actor: &Actor) -> Arc<Identity> {
         let Some(key) = Key::of(actor) else {
             // Without a start time the pid alone would be the key, and pids are reused.
@@ -266,12 +236,8 @@ impl Resolver {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lru<Key, Entry>> {
-<<<<<<< HEAD
-        // Held for one map operation; a map of finished values has no state that a panic could have broken.
-=======
         // Held for one map operation; a map of finished values has no state that a panic could have
         // broken.
->>>>>>> attrib
         self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -315,13 +281,8 @@ impl Entry {
         self.due.is_some_and(|due| due <= now)
     }
 
-<<<<<<< HEAD
-    /// The entry to keep after `identity` was built. What was learnt while the process lived is not given up for what is left
-    /// of it.
-=======
     /// The entry to keep after `identity` was built. What was learnt while the process lived is not
     /// given up for what is left of it.
->>>>>>> attrib
     fn after(earlier: Option<Entry>, identity: Arc<Identity>, now: Instant) -> Self {
         let retries = earlier.as_ref().map_or(0, |earlier| earlier.retries + 1);
         if let Some(earlier) = earlier
@@ -334,13 +295,8 @@ impl Entry {
     }
 }
 
-<<<<<<< HEAD
-/// Whether something is missing that may be there a little later: runtimes write their files while the container starts, and
-/// what hung may answer.
-=======
 /// Whether something is missing that may be there a little later: runtimes write their files while
 /// the container starts, and what hung may answer.
->>>>>>> attrib
 fn may_get_better(identity: &Identity) -> bool {
     identity.confidence != Confidence::KernelOnly
         && identity.missing.iter().any(|remark| match &remark.reason {
@@ -358,12 +314,8 @@ fn own_mountinfo() -> Option<Vec<u8>> {
     Some(Bounded::read(file, MOUNTINFO_BYTES_MAX, MOUNTINFO_BYTES_MAX as u64).ok()?.bytes)
 }
 
-<<<<<<< HEAD
-/// Layout of `timens_offsets` (time_namespaces(7)): clock, seconds, nanoseconds; absent without time namespaces.
-=======
 /// Layout of `timens_offsets` (time_namespaces(7)): clock, seconds, nanoseconds; absent without
 /// time namespaces.
->>>>>>> attrib
 fn boot_clock_is_shifted() -> bool {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     offsets.lines().any(|line| {
@@ -372,8 +324,6 @@ fn boot_clock_is_shifted() -> bool {
             && fields.iter().skip(1).any(|offset| *offset != "0")
     })
 }
-<<<<<<< HEAD
-=======
 
 #[cfg(test)]
 mod tests {
@@ -426,4 +376,3 @@ mod tests {
         assert_eq!(error.to_string(), "open host root `/nonexistent`");
     }
 }
->>>>>>> attrib

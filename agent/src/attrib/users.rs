@@ -1,12 +1,7 @@
 //! Names and homes of the host's users, from its `/etc/passwd`.
 //!
-<<<<<<< HEAD
-//! Read as it stands (passwd(5)), at most [`PASSWD_BYTES_MAX`] bytes of it; directories on the network (LDAP, sssd) are not
-//! asked: their answers may take for ever and are not the host's own.
-=======
 //! Read as it stands (passwd(5)), at most [`PASSWD_BYTES_MAX`] bytes of it; directories on the
 //! network (LDAP, sssd) are not asked: their answers may take for ever and are not the host's own.
->>>>>>> attrib
 
 use std::path::Path;
 

@@ -1,12 +1,7 @@
 //! Podman and CRI-O: their common container storage.
 //!
-<<<<<<< HEAD
-//! `<root>/overlay-containers/<id>/userdata/config.json` has the annotations; `containers.json` (and, for containers that do
-//! not outlive a boot, `volatile-containers.json`) names and images.
-=======
 //! `<root>/overlay-containers/<id>/userdata/config.json` has the annotations; `containers.json`
 //! (and, for containers that do not outlive a boot, `volatile-containers.json`) names and images.
->>>>>>> attrib
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,17 +41,7 @@ struct Metadata {
     pod_id: Option<String>,
 }
 
-<<<<<<< HEAD
-pub(super) fn read(
-    host: &HostFiles,
-    roots: &[PathBuf],
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) {
-=======
 pub(super) fn read(host: &HostFiles, roots: &[PathBuf], owner: Owner, id: &str, facts: &mut Facts) {
->>>>>>> attrib
     for root in roots {
         for driver in DRIVERS {
             let folder = root.join(format!("{driver}-containers"));
@@ -71,17 +56,7 @@ pub(super) fn read(host: &HostFiles, roots: &[PathBuf], owner: Owner, id: &str, 
     }
 }
 
-<<<<<<< HEAD
-fn read_spec(
-    host: &HostFiles,
-    folder: &Path,
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) -> bool {
-=======
 fn read_spec(host: &HostFiles, folder: &Path, owner: Owner, id: &str, facts: &mut Facts) -> bool {
->>>>>>> attrib
     let path = |id: &str| folder.join(id).join("userdata/config.json");
     let Some(notes) = oci::spec(host, &path(id), owner, facts) else { return false };
     let is_crio = notes.get("io.container.manager").is_some_and(|name| name == "cri-o")
@@ -119,17 +94,7 @@ fn take_crio_labels(notes: &BTreeMap<String, String>, facts: &mut Facts) {
     }
 }
 
-<<<<<<< HEAD
-fn read_list(
-    host: &HostFiles,
-    path: &Path,
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) -> bool {
-=======
 fn read_list(host: &HostFiles, path: &Path, owner: Owner, id: &str, facts: &mut Facts) -> bool {
->>>>>>> attrib
     let bytes = match host.read(path, owner, RUNTIME_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(Reason::NotProvided) => return false,
