@@ -18,7 +18,7 @@ use crate::{
         AllowedUnseen, BootNanos, EventsLost, LostSource, NotRecorded, Now, Record, Recorded,
         Refused, Sink, Stamp, WallNanos,
     },
-    bpf::{Events, Maps},
+    bpf::{Events, Maps, ProgramLog},
     net::{
         identify::{Answer, Identifier, Who},
         namespaces::Namespaces,
@@ -31,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Starts the thread; it ends with the process.
 pub(super) fn start(
     events: Events,
+    log: Option<ProgramLog>,
     maps: Arc<Maps>,
     namespaces: Namespaces,
     identifier: Arc<Identifier>,
@@ -38,7 +39,7 @@ pub(super) fn start(
 ) -> io::Result<()> {
     // What was lost before this start was lost to an earlier agent, or to none: it is reported all the same, once.
     let reader = Reader { maps, namespaces, identifier, sink, lost: [0; 2] };
-    thread::Builder::new().name("events".into()).spawn(move || reader.run(events)).map(drop)
+    thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
 struct Reader {
@@ -50,14 +51,18 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, mut events: Events) {
+    fn run(mut self, mut events: Events, mut log: Option<ProgramLog>) {
         let pause = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::NONE);
         loop {
             while let Some(event) = events.pop() {
                 self.event(&event);
             }
+            if let Some(log) = &mut log {
+                log.flush();
+            }
             self.losses();
-            let mut waiting = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+            let mut waiting = vec![PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+            waiting.extend(log.iter().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)));
             if let Err(error) = poll(&mut waiting, pause) {
                 debug!(%error, "poll was interrupted");
             }

@@ -19,14 +19,13 @@ use pgward_common::{ABI_VERSION, Settings, on_agent_down};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
-    io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    attrib::Resolver,
+    attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
         AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
         Record, SessionIds, Sink, Stamp, Tier,
@@ -66,6 +65,9 @@ pub enum AppError {
     /// The namespace thread.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// Process facts.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// Anything else the system refused.
     #[error("{what} failed")]
     System {
@@ -105,7 +107,13 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let cgroup = Cgroup::open(subtree)?;
     let pins = PinFolder::create(&config.bpf.pin_path)?;
     let log = Log::open(&config.audit)?;
-    let resolver = Resolver::new(config.attribution.container_state_roots.clone());
+    let resolver = Resolver::new(AttribSettings {
+        extra_state_roots: config.attribution.container_state_roots.clone(),
+        ..AttribSettings::default()
+    })?;
+    for gap in resolver.gaps() {
+        warn!(%gap, "identities will have gaps");
+    }
     let identifier = Identifier::start(resolver).map_err(system("starting a thread"))?;
 
     let loaded = bpf::load(&bpf::Options {
@@ -126,39 +134,35 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
-    events::start(events, maps.clone(), namespaces.clone(), identifier.clone(), sink.clone())
+    events::start(events, program_log, maps.clone(), namespaces.clone(), identifier.clone(), sink.clone())
         .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
     let (stop, stopping) = watch::channel(false);
-    let workers = {
-        let (config, maps, registry) = (config.clone(), maps.clone(), registry.clone());
-        let writers = Writers::new(writer_events, maps.clone());
-        let dialer = Dialer::new(maps, namespaces);
-        let ids = Arc::new(SessionIds::new(epoch()));
-        let audit = Arc::new(config.audit.clone());
-        let sinks = log.sinks();
-        move || Context {
-            recording: Recording {
-                sink: sinks.sink(),
-                audit: audit.clone(),
-                identifier: identifier.clone(),
-                tier: audit_tier(tier),
-            },
-            dialer: dialer.clone(),
-            registry: registry.clone(),
-            writers: writers.clone(),
-            ids: ids.clone(),
-            limits: limits(&config),
-            sessions_max: config.agent.sessions_max,
-            startup_timeout: config.agent.startup_timeout,
-            stop: stopping.clone(),
-            scratch: Scratch::default(),
-        }
+    let writers = Writers::new(writer_events, maps.clone());
+    let dialer = Dialer::new(maps.clone(), namespaces);
+    let ids = Arc::new(SessionIds::new(epoch()));
+    let audit = Arc::new(config.audit.clone());
+    let context = || Context {
+        recording: Recording {
+            sink: log.sink(),
+            audit: audit.clone(),
+            identifier: identifier.clone(),
+            tier: audit_tier(tier),
+        },
+        dialer: dialer.clone(),
+        registry: registry.clone(),
+        writers: writers.clone(),
+        ids: ids.clone(),
+        limits: limits(config),
+        sessions_max: config.agent.sessions_max,
+        startup_timeout: config.agent.startup_timeout,
+        stop: stopping.clone(),
+        scratch: Scratch::default(),
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let (workers, threads) = Workers::start(config.agent.worker_count(cpus), workers)
-        .map_err(system("starting a worker"))?;
+    let contexts = (0..config.agent.worker_count(cpus)).map(|_| context()).collect();
+    let (workers, threads) = Workers::start(contexts).map_err(system("starting a worker"))?;
 
     let shared = Arc::new(Shared {
         registry: registry.clone(),
@@ -174,7 +178,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let reason = runtime.block_on(async {
         let acceptors = Acceptors::new(maps, workers, sink.clone());
         let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false };
-        main.until_stopped(program_log).await
+        main.until_stopped().await
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
@@ -198,20 +202,15 @@ struct Main {
 }
 
 impl Main {
-    async fn until_stopped(
-        mut self,
-        log: Option<bpf::ProgramLog>,
-    ) -> Result<&'static str, AppError> {
+    async fn until_stopped(mut self) -> Result<&'static str, AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("watching a signal"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watching a signal"))?;
-        let mut log = log.and_then(|log| AsyncFd::new(log).ok());
         loop {
             tokio::select! {
                 change = self.changes.recv() => match change {
                     Some(change) => self.change(change)?,
                     None => return Ok("namespace thread ended"),
                 },
-                () = flush(&mut log) => {}
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
             }
@@ -257,20 +256,6 @@ impl Main {
             info!("ready");
         }
         Ok(())
-    }
-}
-
-/// Passes lines of the programs on when there are any; never completes without a log.
-async fn flush(log: &mut Option<AsyncFd<bpf::ProgramLog>>) {
-    match log {
-        Some(log) => match log.readable_mut().await {
-            Ok(mut guard) => {
-                guard.get_inner_mut().flush();
-                guard.clear_ready();
-            }
-            Err(error) => warn!(%error, "cannot read the programs' log"),
-        },
-        None => std::future::pending().await,
     }
 }
 
@@ -330,7 +315,7 @@ fn targets(config: &Config) -> Vec<(u32, pgward_common::TargetKey, u32)> {
     config::targets(&config.intercept)
         .into_iter()
         .map(|t| {
-            let address = t.address.octets();
+            let address = t.addr.octets();
             let key = pgward_common::TargetKey { port: t.port.get().to_be_bytes(), address };
             let action = match t.verdict {
                 config::Verdict::Intercept => pgward_common::action::INTERCEPT,

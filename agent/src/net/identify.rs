@@ -7,10 +7,11 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::Instant,
 };
 
 use pgward_common::Actor;
@@ -18,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    attrib::{Identity, Resolver},
+    attrib::{Identity, RETRY_AFTER, Resolver},
     audit::Json,
 };
 
@@ -32,37 +33,50 @@ const KNOWN_MAX: usize = 4096;
 /// A process, as it is written into records.
 #[derive(Debug)]
 pub struct Who {
-    /// All that is known, and what is not.
-    pub identity: Arc<Identity>,
-    /// [`Identity`] as JSON, for records of sessions.
+    /// All that is known, and what is not, for records of sessions.
     pub full: Json,
     /// The part that each statement carries.
     pub compact: Json,
+    /// The part that tables show.
+    pub brief: Brief,
 }
 
 /// The part of an identity that each statement carries: enough to find the process in the session records.
-#[derive(Serialize)]
-struct Compact<'a> {
-    pid: u32,
+#[derive(Clone, Debug, Serialize)]
+pub struct Brief {
+    /// Process id.
+    pub pid: u32,
+    /// Start, nanoseconds since boot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    start_ns: Option<u64>,
+    pub start_ns: Option<u64>,
+    /// Exec generation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    exec: Option<u64>,
-    comm: &'a str,
+    pub exec: Option<u64>,
+    /// Name of the task.
+    pub comm: String,
+    /// Path of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
-    exe: Option<&'a str>,
-    uid: u32,
+    pub exe: Option<String>,
+    /// User id.
+    pub uid: u32,
+    /// Name of the container, or its id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<&'a str>,
+    pub container: Option<String>,
 }
 
 type Key = (u32, u64, u64);
 type Question = (Actor, oneshot::Sender<Arc<Who>>);
 
+struct Known {
+    identity: Arc<Identity>,
+    who: Arc<Who>,
+    seen: Instant,
+}
+
 /// Looks processes up. Shared by all workers.
 pub struct Identifier {
     questions: SyncSender<Question>,
-    known: Arc<Mutex<HashMap<Key, Arc<Who>>>>,
+    known: Arc<Mutex<HashMap<Key, Known>>>,
 }
 
 impl Identifier {
@@ -71,7 +85,7 @@ impl Identifier {
         let (questions, waiting) = sync_channel(QUESTIONS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let resolver = Arc::new(resolver);
-        let known = Arc::<Mutex<HashMap<Key, Arc<Who>>>>::default();
+        let known = Arc::<Mutex<HashMap<Key, Known>>>::default();
         for number in 0..THREADS {
             let (resolver, waiting, known) = (resolver.clone(), waiting.clone(), known.clone());
             thread::Builder::new()
@@ -88,8 +102,10 @@ impl Identifier {
 
     /// Asks at once; the answer may be awaited later.
     pub fn ask(&self, actor: Actor) -> Answer {
-        if let Some(who) = known(&self.known).get(&key(&actor)) {
-            return Answer::Known(who.clone());
+        if let Some(known) = locked(&self.known).get(&key(&actor))
+            && known.seen.elapsed() < RETRY_AFTER
+        {
+            return Answer::Known(known.who.clone());
         }
         let (reply, answer) = oneshot::channel();
         match self.questions.try_send((actor, reply)) {
@@ -137,46 +153,68 @@ impl Answer {
 }
 
 impl Who {
-    fn told(actor: &Actor) -> Self {
-        Self::of(Arc::new(Identity::from_kernel(actor)))
-    }
-
-    fn of(identity: Arc<Identity>) -> Self {
+    fn of(identity: &Identity) -> Self {
         let container = identity.container.as_ref();
-        let compact = Compact {
+        let brief = Brief {
             pid: identity.pid,
             start_ns: identity.start_ns,
             exec: identity.exec,
-            comm: &identity.comm,
-            exe: identity.exe.as_deref(),
+            comm: identity.comm.clone(),
+            exe: identity.exe.clone(),
             uid: identity.uid,
-            container: container.map(|c| c.name.as_deref().unwrap_or(&c.id)),
+            container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
         };
-        // Every text in an identity is bounded, so it can't be too long for a record.
-        let full = Json::render(&*identity).expect("bounded texts make bounded JSON");
-        let compact = Json::render(&compact).expect("bounded texts make bounded JSON");
-        Self { full, compact, identity }
+        // Every text in an identity is bounded; should one still be too long, the record keeps the brief form.
+        match Json::render(identity) {
+            Ok(full) => Self { full, compact: brief.rendered(), brief },
+            Err(_) => Self { full: brief.rendered(), compact: brief.rendered(), brief },
+        }
+    }
+
+    /// What the event itself tells.
+    fn told(actor: &Actor) -> Self {
+        let comm = actor.comm.split(|b| *b == 0).next().unwrap_or_default();
+        let brief = Brief {
+            pid: actor.tgid,
+            start_ns: Some(actor.start_boottime_ns),
+            exec: Some(actor.exec_id),
+            comm: String::from_utf8_lossy(comm).into_owned(),
+            exe: None,
+            uid: actor.uid,
+            container: None,
+        };
+        Self { full: brief.rendered(), compact: brief.rendered(), brief }
+    }
+}
+
+impl Brief {
+    fn rendered(&self) -> Json {
+        Json::render(self).expect("a path and two names are within the limit of a record")
     }
 }
 
 fn serve(
     resolver: &Resolver,
     waiting: &Mutex<Receiver<Question>>,
-    known_to_all: &Mutex<HashMap<Key, Arc<Who>>>,
+    known_to_all: &Mutex<HashMap<Key, Known>>,
 ) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((actor, reply)) = next else { return };
-        let found = known(known_to_all).get(&key(&actor)).cloned();
-        let who = found.unwrap_or_else(|| {
-            let who = Arc::new(Who::of(resolver.resolve(&actor)));
-            let mut known = known(known_to_all);
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
-            known.insert(key(&actor), who.clone());
-            who
-        });
+        // The resolver knows when to look again for what it missed; an unchanged identity is not rendered twice.
+        let identity = resolver.resolve(&actor);
+        let now = Instant::now();
+        let mut known = locked(known_to_all);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        let entry = match known.remove(&key(&actor)) {
+            Some(entry) if Arc::ptr_eq(&entry.identity, &identity) => Known { seen: now, ..entry },
+            _ => Known { who: Arc::new(Who::of(&identity)), identity, seen: now },
+        };
+        let who = entry.who.clone();
+        known.insert(key(&actor), entry);
+        drop(known);
         let _ = reply.send(who); // the session may be gone
     }
 }
@@ -185,8 +223,6 @@ fn key(actor: &Actor) -> Key {
     (actor.tgid, actor.start_boottime_ns, actor.exec_id)
 }
 
-fn known<'a>(
-    known: &'a Mutex<HashMap<Key, Arc<Who>>>,
-) -> std::sync::MutexGuard<'a, HashMap<Key, Arc<Who>>> {
+fn locked(known: &Mutex<HashMap<Key, Known>>) -> MutexGuard<'_, HashMap<Key, Known>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }

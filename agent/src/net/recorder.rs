@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     audit::{
-        Confidence, Copied, Excerpt, Format, Json, NotRecorded, Now, Outcome, Parameter,
+        Confidence, Copied, Excerpt, Json, NotRecorded, Now, Outcome, Parameter, ParameterSource,
         Parameters, Recorded, ResultPart, SessionEnd, SessionSeq, SessionStart, Sink, Statement,
-        StatementKind, Tier, Transaction, WallNanos, WRITERS_MAX, BootNanos,
+        StatementKind, TextState, Tier, Transaction, WallNanos, WRITERS_MAX, BootNanos,
     },
     config,
     pg::{
@@ -52,8 +52,6 @@ pub struct Recorder {
     entry: Entry,
     flow: Flow,
     opener: Arc<Who>,
-    /// Offset in the client's stream of the first byte that the core saw.
-    base: u64,
     /// Bytes of the client's stream read so far.
     read: u64,
     registration: Registration,
@@ -126,7 +124,6 @@ impl Recorder {
             entry,
             flow,
             opener,
-            base,
             read: base,
             registration,
             changes: std::collections::VecDeque::new(),
@@ -298,7 +295,7 @@ impl Recorder {
     }
 
     fn statement(&mut self, done: &core::Statement, now: Now) -> Result<Recorded, NotRecorded> {
-        let (start, end) = (self.base + done.span.start, self.base + done.span.end);
+        let (start, end) = (done.span.start, done.span.end);
         // The turn in which the statement begins, and those that begin inside of it.
         let first = self.turns.partition_point(|turn| turn.from <= start);
         let inside = self.turns[first..].iter().take_while(|turn| turn.from < end);
@@ -315,41 +312,39 @@ impl Recorder {
         };
 
         let audit = &self.recording.audit;
-        let parameters: Vec<Parameter<'_>> = match audit.parameters {
-            config::Parameters::Omit => Vec::new(),
-            config::Parameters::Record => done.parameters().map(parameter).collect(),
-        };
         let results: Vec<ResultPart<'_>> = done
             .results
             .iter()
             .map(|result| ResultPart {
-                tag: (!result.tag.is_empty()).then(|| result.tag.as_bytes()),
+                tag: result.tag.as_bytes(),
                 rows: result.rows,
-                row_bytes: 0,
-                sqlstate: None,
             })
             .collect();
         let encoding = self.startup.client_encoding.as_deref().filter(|e| *e != b"UTF8");
         let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
         let record = Statement {
             kind: kind(done.kind),
-            text: Excerpt::of(&done.text, audit.statement_bytes_max),
+            text: Excerpt::beginning(&done.text, done.text_bytes as u64)
+                .shortened(audit.statement_bytes_max),
+            text_state: text_state(done.text_state),
             client_encoding: encoding,
-            name: some(done.statement_name()),
-            portal: some(&done.portal),
+            name: done.statement_name(),
+            portal: &done.portal,
             function_oid: done.function,
             parameters: match audit.parameters {
                 config::Parameters::Omit => Parameters::Omitted(done.parameters_count()),
-                config::Parameters::Record => Parameters::Listed(&parameters),
+                config::Parameters::Record => Parameters::Listed(&Bound(done)),
             },
-            tag: some(done.tag.as_bytes()),
+            tag: done.tag.as_bytes(),
             rows: done.rows,
             row_bytes: done.row_bytes,
             results: &results,
+            results_total: done.results_total.into(),
             copy_in: done.copy_in.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
             copy_out: done.copy_out.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
             outcome: outcome(done.outcome),
-            sqlstate: done.sqlstate.or(done.sync_sqlstate),
+            sqlstate: done.sqlstate,
+            commit_sqlstate: done.sync_sqlstate,
             started: WallNanos::at(BootNanos(done.started), now),
             first_response_us: done.first_response.map(us),
             duration_us: us(done.done),
@@ -412,15 +407,28 @@ pub struct Ended<'a> {
     pub server_bytes: u64,
 }
 
-fn some(bytes: &[u8]) -> Option<&[u8]> {
-    (!bytes.is_empty()).then_some(bytes)
+/// Parameters where the core holds them.
+struct Bound<'a>(&'a core::Statement);
+
+impl ParameterSource for Bound<'_> {
+    fn count(&self) -> usize {
+        self.0.parameters_count()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Parameter<'_>)) {
+        for p in self.0.parameters() {
+            let value = p.value.map(|kept| Excerpt::beginning(kept, p.bytes.into()));
+            take(Parameter { format: p.format, type_oid: p.type_oid, value });
+        }
+    }
 }
 
-fn parameter(p: core::Parameter<'_>) -> Parameter<'_> {
-    Parameter {
-        format: if p.format == 1 { Format::Binary } else { Format::Text },
-        type_oid: p.type_oid,
-        value: p.value.map(Excerpt::whole),
+fn text_state(state: core::TextState) -> TextState {
+    match state {
+        // That it was cut is said by the excerpt.
+        core::TextState::Exact | core::TextState::Cut => TextState::Exact,
+        core::TextState::Malformed => TextState::Malformed,
+        core::TextState::Unknown => TextState::Unknown,
     }
 }
 
@@ -431,7 +439,9 @@ fn kind(kind: core::Kind) -> StatementKind {
         core::Kind::Bind => StatementKind::Bind,
         core::Kind::Execute => StatementKind::Extended,
         core::Kind::FunctionCall => StatementKind::FunctionCall,
-        core::Kind::Describe | core::Kind::Close | core::Kind::Flush => StatementKind::Describe,
+        core::Kind::Describe => StatementKind::Describe,
+        core::Kind::Close => StatementKind::Close,
+        core::Kind::Flush => StatementKind::Flush,
     }
 }
 
@@ -441,14 +451,15 @@ fn outcome(outcome: core::Outcome) -> Outcome {
         core::Outcome::Suspended => Outcome::Suspended,
         core::Outcome::Failed => Outcome::Failed,
         core::Outcome::Skipped => Outcome::Skipped,
-        core::Outcome::Unfinished | core::Outcome::Unsent => Outcome::Unfinished,
+        core::Outcome::Unfinished => Outcome::Unfinished,
+        core::Outcome::Unsent => Outcome::Unsent,
     }
 }
 
 fn transaction(status: TransactionStatus) -> Transaction {
     match status {
         TransactionStatus::Idle => Transaction::Idle,
-        TransactionStatus::InTransaction => Transaction::Open,
+        TransactionStatus::Open => Transaction::Open,
         TransactionStatus::Failed => Transaction::Failed,
     }
 }
@@ -458,8 +469,11 @@ fn state_index(state: State) -> u8 {
         State::Startup => 0,
         State::Idle => 1,
         State::Active => 2,
-        State::InTransaction => 3,
-        State::InFailedTransaction => 4,
-        State::Copy => 5,
+        State::IdleInTransaction => 3,
+        State::IdleInFailedTransaction => 4,
+        State::CopyIn => 5,
+        State::CopyOut => 6,
+        State::CopyBoth => 7,
+        State::Closing => 8,
     }
 }

@@ -40,13 +40,16 @@ pub struct Shown {
 }
 
 /// Names of the states of a session, as `pgward sessions` prints them.
-pub const STATES: [&str; 6] = [
+pub const STATES: [&str; 9] = [
     "startup",
     "idle",
     "active",
     "idle in transaction",
     "idle in transaction (aborted)",
-    "copy",
+    "copy in",
+    "copy out",
+    "replication",
+    "closing",
 ];
 
 /// All sessions of the agent.

@@ -236,8 +236,9 @@ where
         if self.up.eof {
             return Ok(self.poll_shut_server(cx));
         }
-        if self.session.is_full() {
-            return Ok(Step::Idle); // answers make room
+        let undecided = self.up.undecided().len();
+        if undecided > 0 && undecided >= self.session.frontend_bytes_wanted() {
+            return Ok(Step::Idle); // the server owes too many answers: they make room
         }
         let mut buf = ReadBuf::new(scratch);
         match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
@@ -276,7 +277,8 @@ where
         let now = self.recorder.now();
         let mut released = 0;
         loop {
-            released += self.session.handle_frontend(now.boot.0, &bytes[released..])?;
+            let passed = self.session.handle_frontend(now.boot.0, &bytes[released..])?;
+            released += passed;
             let mut decided = false;
             while let Some(event) = self.session.poll_event() {
                 if let Some(Decided { id, decision }) = self.recorder.event(event, now)? {
@@ -284,7 +286,7 @@ where
                     decided = true;
                 }
             }
-            if !decided {
+            if !decided && (passed == 0 || released == bytes.len()) {
                 self.up.waiting = released < bytes.len();
                 if self.recorder.saturated() {
                     self.recording = Some(self.recorder.taken());
@@ -351,11 +353,17 @@ where
     fn look_down(&mut self, bytes: &[u8]) -> Result<usize, RelayError> {
         debug_assert!(!self.down.undecided().is_empty() || self.down.held.is_empty());
         let now = self.recorder.now();
-        let released = self.session.handle_backend(now.boot.0, bytes)?;
-        while let Some(event) = self.session.poll_event() {
-            self.recorder.event(event, now)?;
+        let mut released = 0;
+        loop {
+            let passed = self.session.handle_backend(now.boot.0, &bytes[released..])?;
+            released += passed;
+            while let Some(event) = self.session.poll_event() {
+                self.recorder.event(event, now)?;
+            }
+            if passed == 0 || released == bytes.len() {
+                return Ok(released);
+            }
         }
-        Ok(released)
     }
 
     /// Identities and the log: nothing from the client is looked at while either is waited for.

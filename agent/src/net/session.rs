@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    error::Error as _,
     io,
     sync::{Arc, OnceLock, atomic::{AtomicU8, AtomicU32, AtomicU64}},
     time::Duration,
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     audit::{BootNanos, Cancel, CancelOutcome, EndReason, Now, Refused, Stamp, WallNanos},
     pg::{
-        self, Session,
+        self, Session, session::Gate,
         error::Reply,
         startup::{self, FirstPacket, Opening, Parameters, Transport},
     },
@@ -188,7 +187,7 @@ async fn run_session(
     let mut hello = Vec::new();
     // What the client sent is what the server gets; parsing and writing are inverse, which a property of `pg::startup` says.
     startup::write_startup(&mut hello, minor, &parameters).expect("it was read within its limits");
-    let session = Session::new(context.limits.clone());
+    let session = Session::starting_at(context.limits, Gate::Hold, consumed);
     let mut relay = Relay::new(client, server, session, recorder, &hello, &buffer);
     let ended = relay_until_end(&mut relay, context, deadline).await;
     let mut rest = relay.finish();

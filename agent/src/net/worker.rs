@@ -113,20 +113,16 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts `count` threads; `context` is called on each.
-    pub fn start(
-        count: usize,
-        context: impl Fn() -> Context + Send + Sync + 'static,
-    ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let context = Arc::new(context);
+    /// Starts a thread for each context.
+    pub fn start(contexts: Vec<Context>) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let mut all = Vec::new();
         let mut threads = Vec::new();
-        for number in 0..count {
+        for (number, context) in contexts.into_iter().enumerate() {
             let (connections, receiver) = mpsc::channel(HANDED_OVER_MAX);
             let load = Arc::<AtomicUsize>::default();
-            let (make, counted) = (context.clone(), load.clone());
+            let counted = load.clone();
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(error) = run(make(), receiver, &counted) {
+                if let Err(error) = run(context, receiver, &counted) {
                     error!(%error, "a worker could not start");
                 }
             })?;
