@@ -32,12 +32,14 @@ pub struct NetNs {
 }
 
 /// The two ends of a virtual cable made by [`NetNs::connect_to_host`] or [`NetNs::connect_to`]. The network is a /30.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cable {
     /// Address at the far end: the host, or the other namespace.
     pub outside: Ipv4Addr,
     /// Address inside this namespace.
     pub inside: Ipv4Addr,
+    /// Name of the device inside this namespace.
+    pub device: String,
 }
 
 impl NetNs {
@@ -93,19 +95,19 @@ impl NetNs {
     /// Joins this namespace to the caller's with a virtual cable that has an address on each end, and makes the host
     /// the default route inside.
     pub fn connect_to_host(&mut self) -> Result<Cable> {
-        let (near, far, cable) = self.plug(None)?;
+        let (far, cable) = self.plug(None)?;
         host::run(Command::new("ip").args(["addr", "add", &network(cable.outside), "dev", &far]))?;
         host::run(Command::new("ip").args(["link", "set", &far, "up"]))?;
-        self.finish(&near, cable)?;
+        self.finish(&cable)?;
         Ok(cable)
     }
 
     /// Joins this namespace to another one.
     pub fn connect_to(&mut self, other: &NetNs) -> Result<Cable> {
-        let (near, far, cable) = self.plug(Some(other))?;
+        let (far, cable) = self.plug(Some(other))?;
         other.ip(&["addr", "add", &network(cable.outside), "dev", &far])?;
         other.ip(&["link", "set", &far, "up"])?;
-        self.finish(&near, cable)?;
+        self.finish(&cable)?;
         Ok(cable)
     }
 
@@ -118,7 +120,7 @@ impl NetNs {
     }
 
     /// Makes both devices: `near` inside this namespace, `far` in the other or the host's.
-    fn plug(&mut self, other: Option<&NetNs>) -> Result<(String, String, Cable)> {
+    fn plug(&mut self, other: Option<&NetNs>) -> Result<(String, Cable)> {
         // Device names hold 15 bytes. Addresses come from a corner of 10/8 that is rarely used; a collision between
         // two runs is a chance of one in four million pairs and shows as an error.
         let number = host::random();
@@ -126,7 +128,11 @@ impl NetNs {
             (format!("pgwi{:08x}", number >> 32), format!("pgwo{:08x}", number >> 32));
         let network = u32::try_from(number % (1 << 20))?;
         let base = u32::from(Ipv4Addr::new(10, 192, 0, 0)) | (network << 2);
-        let cable = Cable { outside: Ipv4Addr::from(base | 1), inside: Ipv4Addr::from(base | 2) };
+        let cable = Cable {
+            outside: Ipv4Addr::from(base | 1),
+            inside: Ipv4Addr::from(base | 2),
+            device: near.clone(),
+        };
         let inside = self.path();
         let mut command = Command::new("ip");
         command.args(["link", "add", &far]);
@@ -139,10 +145,11 @@ impl NetNs {
         if elsewhere.is_none() {
             self.cables.push(far.clone());
         }
-        Ok((near, far, cable))
+        Ok((far, cable))
     }
 
-    fn finish(&self, near: &str, cable: Cable) -> Result<()> {
+    fn finish(&self, cable: &Cable) -> Result<()> {
+        let near = cable.device.as_str();
         self.ip(&["addr", "add", &network(cable.inside), "dev", near])?;
         self.ip(&["link", "set", near, "up"])?;
         let gateway = cable.outside.to_string();

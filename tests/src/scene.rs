@@ -1,5 +1,6 @@
 //! Everything a kernel test starts from: a cgroup, its pins, an agent on it, and the test client.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -56,6 +57,13 @@ impl Scene {
         report(&mut command).with_context(|| self.agent.story())
     }
 
+    /// Tiers of attribution that the agent said it has, such as `T0`.
+    pub fn tiers(&self) -> Result<Vec<String>> {
+        let start = self.agent.wait_for(|record| record["event"] == "agent_start", PATIENCE)?;
+        let tiers = start["tiers"].as_array().context("tiers in agent_start")?;
+        Ok(tiers.iter().filter_map(|tier| tier.as_str().map(str::to_owned)).collect())
+    }
+
     /// The statement record whose text contains `mark`, with the start record of its session.
     pub fn statement(&self, mark: &str) -> Result<(Value, Value)> {
         self.agent
@@ -69,6 +77,18 @@ impl Scene {
             })
             .with_context(|| format!("statement with `{mark}`"))
     }
+}
+
+/// A word that occurs in no other test's records.
+pub fn mark(label: &str) -> String {
+    format!("{label}-{:012x}", host::random() & 0xffff_ffff_ffff)
+}
+
+/// An address of a record or report, with IPv4-mapped addresses as IPv4: both name the same end.
+pub fn canonical(address: &Value) -> Result<SocketAddr> {
+    let text = address.as_str().with_context(|| format!("no address: {address}"))?;
+    let address: SocketAddr = text.parse().with_context(|| format!("address `{text}`"))?;
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// The statement record whose text contains `mark`.

@@ -31,7 +31,7 @@ fn every_way_to_connect_works_directly() -> Result {
         for way in ways {
             let how = format!("how={way}");
             let report = report(&mut client(&["connect", address, &how, "mark=m"])?)?;
-            assert_eq!(report["answer"], "m", "{way}");
+            assert_eq!(report["answer"], "127.0.0.1/32|m", "{way}");
             assert_eq!(report["peer"].as_str(), Some(address.as_str()), "{way}");
         }
     }

@@ -1,4 +1,5 @@
-//! Ways to connect. Each one starts a session, runs `select '<mark>'` and reports who and from where.
+//! Ways to connect. Each one starts a session, asks the server for the client's address and a mark, and reports who and
+//! from where.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -70,7 +71,7 @@ pub(crate) fn open(how: &str, arguments: &Arguments) -> Result<TcpStream> {
 
 /// The report on a started session.
 fn talk(mut session: Session<TcpStream>, mark: &str) -> Result<Value> {
-    let answer = session.value(&format!("select '{mark}'"))?;
+    let answer = session.value(&format!("select inet_client_addr() || '|{mark}'"))?;
     let report = json!({
         "pid": std::process::id(),
         "tid": raw::thread_id(),
