@@ -70,7 +70,10 @@ impl Session {
         if self.events.len() >= EVENTS_MAX {
             return Ok(Step::Wait);
         }
-        let Some(header) = Header::read(rest) else { return Ok(Step::Wait) };
+        let Some(header) = Header::read(rest) else {
+            self.back_wanted = HEADER_BYTES;
+            return Ok(Step::Wait);
+        };
         if header.tag == b'D' {
             return self.rows(now, rest).map(Step::Took);
         }

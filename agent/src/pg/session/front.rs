@@ -63,7 +63,10 @@ impl Session {
         if self.front.held.is_some() {
             return Ok(self.pass_held(now, rest.len()));
         }
-        let Some(header) = Header::read(rest) else { return Ok(Step::Wait) };
+        let Some(header) = Header::read(rest) else {
+            self.front.wanted = HEADER_BYTES;
+            return Ok(Step::Wait);
+        };
         match self.phase {
             Phase::Ready | Phase::Accepted => {}
             Phase::Opening { answers_ahead: _ } | Phase::Asked => {
