@@ -73,6 +73,8 @@ pub struct Relay<C, S> {
     recorder: Recorder,
     up: Pump,
     down: Pump,
+    /// What was released to the client so far ends inside of a message.
+    client_is_mid_message: bool,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
     identifying: Option<Pin<Box<dyn Future<Output = Arc<Who>>>>>,
     /// Waiting for the log to take what was recorded.
@@ -147,6 +149,7 @@ where
             recorder,
             up,
             down: Pump::default(),
+            client_is_mid_message: false,
             identifying: None,
             recording: None,
         }
@@ -183,7 +186,7 @@ where
             recorder: self.recorder,
             client_bytes: self.up.bytes,
             server_bytes: self.down.bytes,
-            client_is_mid_message: self.down.cleared > 0,
+            client_is_mid_message: self.down.cleared > 0 || self.client_is_mid_message,
         }
     }
 
@@ -361,6 +364,8 @@ where
                 self.recorder.event(event, now)?;
             }
             if passed == 0 || released == bytes.len() {
+                // Not on the way out with an error: what was just released is not sent then.
+                self.client_is_mid_message = self.session.backend_is_mid_message();
                 return Ok(released);
             }
         }

@@ -301,6 +301,12 @@ impl Session {
         self.back_wanted
     }
 
+    /// Whether a part of the server's message under way was released and the rest is still to come: nothing else may be sent
+    /// to the client then.
+    pub fn backend_is_mid_message(&self) -> bool {
+        self.back_body_left > 0
+    }
+
     /// Answers the server owes.
     pub fn answers_owed(&self) -> usize {
         self.owed.len()
