@@ -134,14 +134,16 @@ where
         client: C,
         server: S,
         session: Session,
-        recorder: Recorder,
+        mut recorder: Recorder,
         for_server: &[u8],
         from_client: &[u8],
     ) -> Self {
-        let mut up = Pump::default();
+        let mut up = Pump { bytes: from_client.len() as u64, ..Pump::default() };
         up.keep(for_server, for_server.len());
         up.held.extend_from_slice(from_client);
         up.waiting = !from_client.is_empty();
+        // Another process than the opener may have written the startup packet already, and what came behind it.
+        let identifying = recorder.look_for_writers(from_client.len());
         Self {
             client,
             server,
@@ -150,7 +152,7 @@ where
             up,
             down: Pump::default(),
             client_is_mid_message: false,
-            identifying: None,
+            identifying,
             recording: None,
         }
     }

@@ -22,6 +22,7 @@ use super::{
     registry::Shown,
     relay::{End, Peer, Relay, RelayError},
     worker::Context,
+    writers::Registration,
 };
 use crate::{
     audit::{BootNanos, Cancel, CancelOutcome, EndReason, Now, Refused, Stamp, WallNanos},
@@ -42,17 +43,24 @@ const OPENING_READ_BYTES: usize = 1024;
 /// Serves a connection that the kernel side handed over, until it ends.
 pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     let question = super::recorder::ask(&context.recording.identifier, &flow);
+    let registration = context.writers.register(&flow);
     let deadline = Instant::now() + context.startup_timeout;
     let _ = client.set_nodelay(true);
     let mut opening = Opened { client, buffer: Vec::new(), consumed: 0 };
-    let first = match timeout_at(deadline, opening.first_packet()).await {
-        Ok(first) => first,
-        Err(_) => Err(OpeningError::TimedOut(context.startup_timeout)),
+    let mut stop = context.stop.clone();
+    let first = tokio::select! {
+        biased;
+        first = timeout_at(deadline, opening.first_packet()) => match first {
+            Ok(first) => first,
+            Err(_) => Err(OpeningError::TimedOut(context.startup_timeout)),
+        },
+        _ = stop.wait_for(|stopping| *stopping) => Err(OpeningError::Stopping),
     };
     let who = question.answered(&flow.opener).await;
     match first {
         Ok(Some(FirstPacket::Startup { minor, parameters })) => {
-            run_session(context, opening, flow, who, minor, parameters, deadline).await;
+            let startup = Startup { minor, parameters, deadline };
+            run_session(context, opening, flow, who, registration, startup).await;
         }
         Ok(Some(FirstPacket::Cancel(request))) => {
             cancel(context, &flow, &who, &request).await;
@@ -70,6 +78,7 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
             let (reason, reply) = match &error {
                 OpeningError::Protocol(error) => ("protocol_violation", Some(error.reply())),
                 OpeningError::TimedOut(_) => ("startup_timeout", None),
+                OpeningError::Stopping => ("agent_stopped", None),
                 OpeningError::Client(_) => return debug!(%error, "client went before its first packet"),
             };
             refuse(context, &mut opening.client, &flow, &who, reason, &chain(&error), reply).await;
@@ -85,6 +94,15 @@ enum OpeningError {
     Client(#[source] io::Error),
     #[error("no startup packet within {0:?}")]
     TimedOut(Duration),
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What a client asked for in its startup packet, and until when it must be served.
+struct Startup {
+    minor: u16,
+    parameters: Parameters,
+    deadline: Instant,
 }
 
 /// A client whose first packets are being read.
@@ -123,16 +141,15 @@ impl Opened {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a session, met here once")]
 async fn run_session(
     context: &Context,
     opened: Opened,
     flow: Flow,
     who: Arc<Who>,
-    minor: u16,
-    parameters: Parameters,
-    deadline: Instant,
+    registration: Registration,
+    startup: Startup,
 ) {
+    let Startup { minor, parameters, deadline } = startup;
     let Opened { mut client, buffer, consumed } = opened;
     let now = Now::read();
     let shown = Shown {
@@ -158,7 +175,6 @@ async fn run_session(
         let detail = error.to_string();
         return refuse(context, &mut client, &flow, &who, "recording_failed", &detail, Some(reply)).await;
     }
-    let registration = context.writers.register(flow.cookie);
     let recorder = Recorder::new(
         context.recording.clone(),
         entry,
@@ -169,7 +185,24 @@ async fn run_session(
         &parameters,
         consumed,
     );
-    let server = match context.dialer.dial(&flow, context.startup_timeout).await {
+    let mut stop = context.stop.clone();
+    let dialled = tokio::select! {
+        biased;
+        dialled = context.dialer.dial(&flow, context.startup_timeout) => dialled,
+        _ = stop.wait_for(|stopping| *stopping) => {
+            let reply = stopping();
+            let ended = Ended {
+                reason: EndReason::AgentStopped,
+                detail: None,
+                sqlstate: Some(reply.sqlstate),
+                client_bytes: consumed,
+                server_bytes: 0,
+            };
+            recorder.end(ended);
+            return farewell(&mut client, &reply).await;
+        }
+    };
+    let server = match dialled {
         Ok(server) => server,
         Err(error) => {
             let reply = dial_failed(&flow, &error);
@@ -274,11 +307,14 @@ fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
             (EndReason::StartupTimeout, Some(format!("not authenticated within {limit:?}")), None, false)
         }
         Ending::Stopped => {
-            let reply = Reply::fatal(*b"57P01", "terminating connection due to administrator command");
-            let reply = Reply { detail: Some(Cow::Borrowed("pgward on this host is stopping.")), ..reply };
-            (EndReason::AgentStopped, None, Some(reply), false)
+            (EndReason::AgentStopped, None, Some(stopping()), false)
         }
     }
+}
+
+fn stopping() -> Reply {
+    let reply = Reply::fatal(*b"57P01", "terminating connection due to administrator command");
+    Reply { detail: Some(Cow::Borrowed("pgward on this host is stopping.")), ..reply }
 }
 
 async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
@@ -299,12 +335,17 @@ async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Ca
             Ok(_) | Err(_) => Ok::<(), DialError>(()),
         }
     };
-    let outcome = match forwarded.await {
-        Ok(()) => CancelOutcome::Forwarded,
-        Err(error) => {
-            debug!(error = %chain(&error), "cancel request not forwarded");
-            CancelOutcome::Failed
-        }
+    let mut stop = context.stop.clone();
+    let outcome = tokio::select! {
+        biased;
+        forwarded = forwarded => match forwarded {
+            Ok(()) => CancelOutcome::Forwarded,
+            Err(error) => {
+                debug!(error = %chain(&error), "cancel request not forwarded");
+                CancelOutcome::Failed
+            }
+        },
+        _ = stop.wait_for(|stopping| *stopping) => CancelOutcome::Failed,
     };
     let record = Cancel {
         actor: &who.full,
