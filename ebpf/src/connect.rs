@@ -25,7 +25,7 @@ use crate::{
     maps::{
         AGENT_ALIVE4, AGENT_ALIVE6, AGENT_SOCKETS, FLOWS, NAMESPACES, SETTINGS, TARGETS, WRITERS,
     },
-    report::{count, now, report_caller, report_namespace},
+    report::{count, now, report_caller},
     sock::{Listener, bytes, ctx_read, ctx_write, is_mapped, loopback_listener, mapped, set_errno},
     socket::forget,
     task::{current, fill_actor},
@@ -218,7 +218,8 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
 }
 
 /// Notes a namespace that has no listener and tells the agent; false when the table is full. Another task may have been
-/// faster: then the report is its business.
+/// faster: then the report is its business. A namespace whose report is lost is not noted, so that the next socket, connect
+/// or retry of a SYN reports it: noted and unreported it would be held for ever.
 #[inline(always)]
 pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
     const BPF_NOEXIST: u64 = 1;
@@ -233,7 +234,9 @@ pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
     };
     match NAMESPACES.insert(netns, state, BPF_NOEXIST) {
         Ok(()) => {
-            report_namespace(netns);
+            if !report_caller(event_kind::NAMESPACE_SEEN, 0, netns, None) {
+                let _ = NAMESPACES.remove(netns);
+            }
             true
         }
         Err(EEXIST) => true,
