@@ -37,6 +37,8 @@ const REFUSE: i32 = 0;
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTODEVICE: i32 = 25;
+/// `lo` has this index in every network namespace.
+const LOOPBACK_IFINDEX: u32 = 1;
 
 const EACCES: i32 = 13;
 const ENETUNREACH: i32 = 101;
@@ -175,15 +177,19 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
         }
     };
 
-    let bound_ifindex = ctx_read!(sk, bound_dev_if);
-    if bound_ifindex != 0 && !bind_to_loopback(ctx) {
-        return refuse(ctx, wanted, Counter::RefusedSocket, ENETUNREACH);
-    }
-
     let flow = FLOWS.get_or_create(sk);
     let writer = WRITERS.get_or_create(sk);
     if flow.is_null() || writer.is_null() {
         return refuse(ctx, wanted, Counter::RefusedStorage, ENOBUFS);
+    }
+    let mut bound_ifindex = ctx_read!(sk, bound_dev_if);
+    if bound_ifindex != 0 && !bind_to_loopback(ctx) {
+        return refuse(ctx, wanted, Counter::RefusedSocket, ENETUNREACH);
+    }
+    // SAFETY: a live map value; it keeps its fields from connect to connect.
+    let before = unsafe { (*flow).bound_ifindex };
+    if bound_ifindex == LOOPBACK_IFINDEX && before != 0 {
+        bound_ifindex = before; // connected anew: it was us who bound it to `lo`
     }
     // SAFETY: live map values of our own socket; `connect` holds the socket lock.
     unsafe {
