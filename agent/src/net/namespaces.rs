@@ -197,6 +197,8 @@ struct Keeper {
 struct Open {
     handle: File,
     inode: u64,
+    port: u16,
+    v6: bool,
     sessions: Arc<AtomicUsize>,
     /// A process seen in it, asked first before all others are.
     witness: u32,
@@ -226,8 +228,12 @@ impl Keeper {
 
     fn open(&mut self, cookie: u64, tgid: u32, tid: u32, since: Instant) {
         if let Some(known) = self.open.get(&cookie) {
-            // Reported again after a race with the closing of its entry: it is open.
+            // Two reports of one namespace, or its entry went from under us: either way the kernel side must know that it is
+            // open, or it holds SYNs that nobody will release.
             debug!(cookie, inode = known.inode, "namespace is open already");
+            if let Err(error) = self.maps.namespace_ready(cookie, known.port, known.v6) {
+                warn!(%error, "cannot say that a namespace is open");
+            }
             return;
         }
         let change = match self.try_open(cookie, tgid, tid, since) {
@@ -261,11 +267,20 @@ impl Keeper {
         for listener in &listeners {
             self.maps.tag_listener(listener, cookie)?;
         }
-        self.maps.namespace_ready(cookie, port, listeners.len() > 1)?;
+        let v6 = listeners.len() > 1;
+        self.maps.namespace_ready(cookie, port, v6)?;
         let sessions = Arc::new(AtomicUsize::new(0));
         self.open.insert(
             cookie,
-            Open { handle, inode, sessions: sessions.clone(), witness: tgid, idle_since: None },
+            Open {
+                handle,
+                inode,
+                port,
+                v6,
+                sessions: sessions.clone(),
+                witness: tgid,
+                idle_since: None,
+            },
         );
         let held = since.elapsed();
         Ok(Change::Opened { cookie, inode, port, listeners, sessions, held, loopback_was_down })
