@@ -6,7 +6,13 @@ fn main() -> ExitCode {
     let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
     let config = value("--config").map(|path| {
         let text = std::fs::read_to_string(path).expect("config");
-        (pgward::config::Config::parse(path, &text).unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(2) }), text)
+        (
+            pgward::config::Config::parse(path, &text).unwrap_or_else(|e| {
+                eprintln!("{e}");
+                std::process::exit(2)
+            }),
+            text,
+        )
     });
     match args.get(1).map(String::as_str) {
         Some("run") => {
@@ -17,11 +23,23 @@ fn main() -> ExitCode {
             }
         }
         Some("detach") => {
-            let path = value("--pin-path").map(|p| Path::new(p).to_owned()).or(config.map(|(c, _)| c.bpf.pin_path)).expect("path");
-            for name in pgward::bpf::detach(&pgward::bpf::PinFolder::existing(&path)).expect("detach") { println!("removed {name}"); }
+            let path = value("--pin-path")
+                .map(|p| Path::new(p).to_owned())
+                .or(config.map(|(c, _)| c.bpf.pin_path))
+                .expect("path");
+            for name in
+                pgward::bpf::detach(&pgward::bpf::PinFolder::existing(&path)).expect("detach")
+            {
+                println!("removed {name}");
+            }
         }
         Some("doctor") => {
-            for c in pgward::app::doctor::examine(config.as_ref().map(|c| &c.0), value("--pid").and_then(|p| p.parse().ok())) { println!("{:?} {} {}", c.verdict, c.what, c.found); }
+            for c in pgward::app::doctor::examine(
+                config.as_ref().map(|c| &c.0),
+                value("--pid").and_then(|p| p.parse().ok()),
+            ) {
+                println!("{:?} {} {}", c.verdict, c.what, c.found);
+            }
         }
         _ => return ExitCode::from(2),
     }

@@ -8,12 +8,7 @@ pub mod doctor;
 mod events;
 mod notify;
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pgward_common::{ABI_VERSION, Settings, on_agent_down};
@@ -21,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::mpsc,
 };
 use tracing::{error, info, warn};
 
@@ -39,7 +34,7 @@ use crate::{
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
         registry::Registry,
-        worker::{Context, Scratch, Workers},
+        worker::{Context, Stop, Workers},
         writers::Writers,
     },
     pg::Limits,
@@ -135,11 +130,18 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
-    events::start(events, program_log, maps.clone(), namespaces.clone(), identifier.clone(), sink.clone())
-        .map_err(system("starting a thread"))?;
+    events::start(
+        events,
+        program_log,
+        maps.clone(),
+        namespaces.clone(),
+        identifier.clone(),
+        sink.clone(),
+    )
+    .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
-    let (stop, stopping) = watch::channel(false);
+    let stop = Arc::<Stop>::default();
     let writers = Writers::new(writer_events, maps.clone());
     let dialer = Dialer::new(maps.clone(), namespaces);
     let ids = Arc::new(SessionIds::new(epoch()));
@@ -158,8 +160,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         limits: limits(config),
         sessions_max: config.agent.sessions_max,
         startup_timeout: config.agent.startup_timeout,
-        stop: stopping.clone(),
-        scratch: Scratch::default(),
+        stop: stop.clone(),
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let contexts = (0..config.agent.worker_count(cpus)).map(|_| context()).collect();
@@ -183,7 +184,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
-    let _ = stop.send(true);
+    stop.ring();
     drop(runtime);
     join(threads);
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
@@ -221,7 +222,15 @@ impl Main {
 
     fn change(&mut self, change: Change) -> Result<(), AppError> {
         let (change, cookie, inode, port, held, detail) = match change {
-            Change::Opened { cookie, inode, port, listeners, sessions, held, loopback_was_down } => {
+            Change::Opened {
+                cookie,
+                inode,
+                port,
+                listeners,
+                sessions,
+                held,
+                loopback_was_down,
+            } => {
                 self.acceptors
                     .open(cookie, listeners, &sessions)
                     .map_err(system("watching a listener"))?;
