@@ -4,3 +4,5 @@
 pub mod audit;
 /// The configuration file.
 pub mod config;
+/// The control socket.
+pub mod control;
