@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     bpf::{self, Cgroup, KernelTypes, PinFolder},
     config::{self, Config, Verdict},
-    net::chain,
+    net::error::chain,
 };
 
 /// Result of one look.

@@ -7,7 +7,7 @@ use pgward_common::{Flow, WriterChanged};
 use super::{
     dial,
     identify::{Answer, Identifier, Who},
-    registry::Entry,
+    registry::{self, Entry},
     relay::Pending,
     writers::Registration,
 };
@@ -116,7 +116,10 @@ impl Recorder {
             ..Startup::default()
         };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let _ = entry.shown.startup.set((text(database), text(user)));
+        let application_name = text(parameters.value(b"application_name").unwrap_or_default());
+        let shown =
+            registry::Startup { database: text(database), user: text(user), application_name };
+        let _ = entry.shown.startup.set(shown);
         let seq = SessionSeq::new(entry.shown.id);
         Self {
             recording,
@@ -170,8 +173,10 @@ impl Recorder {
         Box::pin(async move { sink.ready().await })
     }
 
-    /// Shows the session's state to whoever asks.
-    pub fn show(&mut self, session: &Session) {
+    /// Shows the session to whoever asks.
+    pub fn show(&mut self, session: &Session, client_bytes: u64, server_bytes: u64) {
+        self.entry.shown.client_bytes.store(client_bytes, Ordering::Relaxed);
+        self.entry.shown.server_bytes.store(server_bytes, Ordering::Relaxed);
         let state = session.state();
         if state != self.state {
             self.state = state;

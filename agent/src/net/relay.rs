@@ -193,7 +193,7 @@ where
         loop {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
-            self.recorder.show(&self.session);
+            self.recorder.show(&self.session, self.up.bytes, self.down.bytes);
             match (up, down) {
                 (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(Ok(end)),
                 (Step::Idle, Step::Idle) => return Poll::Pending,

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use super::{
     dial::{self, DialError},
+    error::chain,
     identify::Who,
     recorder::{Ended, Recorder},
     registry::Shown,
@@ -155,10 +156,13 @@ async fn run_session(
         tier: context.recording.tier,
         who: OnceLock::from(who.clone()),
         startup: OnceLock::new(),
+        netns_cookie: flow.opener.netns_cookie,
         state: AtomicU8::new(0),
         backend_pid: AtomicU32::new(0),
         statements: AtomicU64::new(0),
         rows: AtomicU64::new(0),
+        client_bytes: AtomicU64::new(0),
+        server_bytes: AtomicU64::new(0),
         state_since: AtomicU64::new(now.wall.0),
     };
     let Some(entry) = context.registry.enter(shown, context.sessions_max) else {
@@ -438,19 +442,4 @@ fn unsupported(packet: &FirstPacket) -> (&'static str, String, Option<Reply>) {
         | FirstPacket::GssEncRequest
         | FirstPacket::Cancel(_) => ("unsupported", "not a packet to refuse".into(), None),
     }
-}
-
-/// An error with its causes, once each.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
