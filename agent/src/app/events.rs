@@ -90,7 +90,10 @@ impl Reader {
             let actor = &event.flow.opener;
             self.namespaces.open(actor.netns_cookie, actor.tgid, actor.tid);
         } else if self.to_record.send(event).is_err() {
-            warn!(kind = event.header.kind, "a kernel event was not recorded: its thread has ended");
+            warn!(
+                kind = event.header.kind,
+                "a kernel event was not recorded: its thread has ended"
+            );
         }
     }
 

@@ -95,9 +95,10 @@ impl Sink {
         stamp: &Stamp,
         record: impl Into<Record<'r>>,
     ) -> Result<Recorded, NotRecorded> {
-        if self.shared.health() == Health::Gone {
+        let health = self.health();
+        if health == Err(NotRecorded::WriterGone) {
             self.shared.count_lost(1, stamp.now.wall);
-            return self.verdict(Err(NotRecorded::WriterGone));
+            return self.verdict(health);
         }
         let mut lines = self.tray.lock();
         if lines.bytes.len() >= SINK_BYTES_MAX {
@@ -115,7 +116,7 @@ impl Sink {
         } else {
             self.shared.wake_if_idle();
         }
-        self.verdict(self.health())
+        self.verdict(health)
     }
 
     /// Tells the log's thread that something waits, should it sleep. [`Sink::record`] does this too; more than a hundred times

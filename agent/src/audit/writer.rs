@@ -525,5 +525,5 @@ fn is_too_large(result: &io::Result<()>) -> bool {
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }

@@ -244,6 +244,11 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// The same, with the text that was checked: records name its digest.
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
         use std::io::Read as _;
         let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
@@ -253,7 +258,8 @@ impl Config {
         if found > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_owned(), found });
         }
-        Ok(Self::parse(&path.display().to_string(), &text)?)
+        let config = Self::parse(&path.display().to_string(), &text)?;
+        Ok((config, text))
     }
 
     /// Checks a text; `file` is how errors name it.

@@ -130,12 +130,12 @@ impl Namespaces {
         settings: Settings,
     ) -> Result<(Self, mpsc::Receiver<Change>), NamespaceError> {
         let probe = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(system("socket"))?;
-        let own_cookie = sys::netns_cookie(&probe).map_err(system("getsockopt(SO_NETNS_COOKIE)"))?;
+        let own_cookie =
+            sys::netns_cookie(&probe).map_err(system("getsockopt(SO_NETNS_COOKIE)"))?;
         let own = File::open("/proc/self/ns/net").map_err(system("open"))?;
         let (commands, orders) = sync_channel(COMMANDS_MAX);
         let (changes, receiver) = mpsc::channel(COMMANDS_MAX);
-        let keeper =
-            Keeper { maps, settings, changes, own, own_cookie, open: HashMap::new() };
+        let keeper = Keeper { maps, settings, changes, own, own_cookie, open: HashMap::new() };
         thread::Builder::new()
             .name("namespaces".into())
             .spawn(move || keeper.run(&orders))
@@ -396,8 +396,7 @@ impl Keeper {
 }
 
 fn listen(domain: Domain, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
