@@ -50,7 +50,8 @@ fn counts(text: &str) -> Vec<u64> {
     lines(text).iter().map(|line| line["count"].as_u64().expect("a count")).collect()
 }
 
-/// All log files of the folder, oldest first: those set aside carry a time stamp, the one in use comes last.
+/// All log files of the folder, oldest first: those set aside carry a time stamp, the one in use
+/// comes last.
 fn files(folder: &Path) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = std::fs::read_dir(folder)
         .expect("the folder")
@@ -522,7 +523,8 @@ fn a_real_disk_fills_up_and_is_emptied() {
             count += 1;
         }
         assert_eq!(sink.check(), Err(NotRecorded::DiskFull));
-        // Whoever makes space this way takes the file in use with it: what is still to come must not vanish in it.
+        // Whoever makes space this way takes the file in use with it: what is still to come must
+        // not vanish in it.
         std::fs::rename(&path, folder.path().join("moved.jsonl")).expect("moved");
         std::fs::remove_file(&ballast).expect("removed");
         nix::mount::mount(none, folder.path(), none, MsFlags::MS_REMOUNT, Some("size=64m"))

@@ -5,7 +5,8 @@ use std::io;
 use super::{CheckArgs, Exit, Output};
 use crate::config::{Config, ConfigError};
 
-/// Reports everything that is wrong with the file: on standard output, since that is what was asked for.
+/// Reports everything that is wrong with the file: on standard output, since that is what was asked
+/// for.
 pub fn run(args: &CheckArgs, output: &mut Output<'_>) -> io::Result<Exit> {
     match Config::load(&args.file) {
         Ok(_) => {

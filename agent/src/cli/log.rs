@@ -1,8 +1,9 @@
 //! `pgward log`: the query log as a table.
 //!
-//! A line tells who asked what: statements, and in their place what was refused, cancelled or lost. What only the start of a
-//! session knows (its process, its destination) is remembered for its statements; of sessions that started in an earlier file
-//! only what each statement says of its writer is known.
+//! A line tells who asked what: statements, and in their place what was refused, cancelled or lost.
+//! What only the start of a session knows (its process, its destination) is remembered for its
+//! statements; of sessions that started in an earlier file only what each statement says of its
+//! writer is known.
 
 mod entry;
 mod source;

@@ -1,8 +1,9 @@
 //! The command line.
 //!
-//! Data goes to standard output, all else to standard error. Exit codes: 0 done, 1 a finding, 2 the tool failed. Subcommands
-//! that need the kernel side are carried out elsewhere; what needs only files and the control socket is here, as functions
-//! `run(arguments, output)` that write to an [`Output`].
+//! Data goes to standard output, all else to standard error. Exit codes: 0 done, 1 a finding, 2 the
+//! tool failed. Subcommands that need the kernel side are carried out elsewhere; what needs only
+//! files and the control socket is here, as functions `run(arguments, output)` that write to an
+//! [`Output`].
 
 pub mod check;
 pub mod detach;
@@ -132,7 +133,8 @@ pub struct LogArgs {
     /// Which columns, and in which order
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN,...")]
     pub columns: Vec<log::Column>,
-    /// Characters a line may have; 0 for no limit. By default the width of the terminal, no limit where there is none
+    /// Characters a line may have; 0 for no limit. By default the width of the terminal, no limit
+    /// where there is none
     #[arg(long, value_name = "CHARACTERS")]
     pub width: Option<u16>,
 }

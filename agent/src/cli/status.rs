@@ -8,7 +8,8 @@ use super::{AskArgs, Exit, Output, load};
 use crate::audit::Health;
 use crate::control::{Request, Response, Status, ask};
 
-/// Says how the agent is that the configuration names. A finding when it can't record, or lost records.
+/// Says how the agent is that the configuration names. A finding when it can't record, or lost
+/// records.
 pub fn run(args: &AskArgs, output: &mut Output<'_>) -> io::Result<Exit> {
     match load(output, &args.config)? {
         Ok(config) => run_at(&config.agent.control_socket, args.json, output),

@@ -18,12 +18,13 @@ pub(super) struct Heading {
     pub(super) title: &'static str,
     /// Numbers stand to the right.
     pub(super) right: bool,
-    /// Usual width of its cells, for tables that grow while they are printed. 0 takes a share of what is left.
+    /// Usual width of its cells, for tables that grow while they are printed. 0 takes a share of
+    /// what is left.
     pub(super) usual: u16,
 }
 
-/// Renders `rows` under `headings`, with columns as wide as their cells or, when that is more than `width`, narrower.
-/// Ends with a line feed.
+/// Renders `rows` under `headings`, with columns as wide as their cells or, when that is more than
+/// `width`, narrower. Ends with a line feed.
 pub(super) fn render(headings: &[Heading], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     let mut table = table(headings, width);
     table.set_header(titles(headings));
@@ -32,8 +33,8 @@ pub(super) fn render(headings: &[Heading], rows: Vec<Vec<String>>, width: Option
     trimmed(&table)
 }
 
-/// Renders `rows` with the usual width of each column, so that tables of the same width can follow each other; `header` only
-/// the first time.
+/// Renders `rows` with the usual width of each column, so that tables of the same width can follow
+/// each other; `header` only the first time.
 pub(super) fn render_part(
     headings: &[Heading],
     rows: Vec<Vec<String>>,
@@ -64,8 +65,9 @@ pub(super) fn render_pairs(pairs: &[(&str, String)], width: Option<u16>) -> Stri
     trimmed(&table)
 }
 
-/// `text` on one line and without anything that steers a terminal or the direction of writing; at most [`CELL_CHARS_MAX`]
-/// characters. Runs of white space become one space: statements are written over many lines.
+/// `text` on one line and without anything that steers a terminal or the direction of writing; at
+/// most `CELL_CHARS_MAX` characters. Runs of white space become one space: statements are written
+/// over many lines.
 ///
 /// What processes, clients and servers choose freely must go through this before it is shown.
 pub fn printable(text: &str) -> String {
@@ -96,7 +98,8 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// Characters that are not seen but change how others are: direction marks, zero-width joiners, tags, separators.
+/// Characters that are not seen but change how others are: direction marks, zero-width joiners,
+/// tags, separators.
 fn is_format(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -135,7 +138,8 @@ fn fill(table: &mut Table, rows: Vec<Vec<String>>) {
 fn align(table: &mut Table, headings: &[Heading]) {
     for (heading, column) in headings.iter().zip(table.column_iter_mut()) {
         column.set_padding((0, GAP));
-        // Cells hold no such character, so that they are cut where the column ends, not behind a word.
+        // Cells hold no such character, so that they are cut where the column ends, not behind a
+        // word.
         column.set_delimiter('\u{1}');
         if heading.right {
             column.set_cell_alignment(CellAlignment::Right);
@@ -151,8 +155,8 @@ fn trimmed(table: &Table) -> String {
     })
 }
 
-/// Widths with padding: the usual ones, and what is left in equal shares. `None`: as wide as the content. The gap behind the
-/// last column is trimmed, so it does not count.
+/// Widths with padding: the usual ones, and what is left in equal shares. `None`: as wide as the
+/// content. The gap behind the last column is trimmed, so it does not count.
 fn usual_widths(headings: &[Heading], width: Option<u16>) -> Vec<Option<u16>> {
     let fixed: u16 = headings.iter().map(|h| if h.usual > 0 { h.usual + GAP } else { 0 }).sum();
     let open = headings.iter().filter(|heading| heading.usual == 0).count() as u16;

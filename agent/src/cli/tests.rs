@@ -191,7 +191,8 @@ fn status_finds_a_log_that_does_not_record() {
     }
 }
 
-/// A log with two sessions, one of them of an earlier file, and one of everything else that has a row.
+/// A log with two sessions, one of them of an earlier file, and one of everything else that has a
+/// row.
 fn sample_log() -> String {
     let mut out = Vec::new();
     let now = Now { wall: WallNanos(1_772_323_199_000_000_042), boot: BootNanos(77) };

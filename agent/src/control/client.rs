@@ -64,7 +64,8 @@ fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
-    // An agent that refuses to read says why before it closes: what it wrote counts more than what it did not read.
+    // An agent that refuses to read says why before it closes: what it wrote counts more than what
+    // it did not read.
     let sent = stream.write_all(&line);
     line.clear();
     BufReader::new(stream.take(RESPONSE_BYTES_MAX as u64)).read_until(b'\n', &mut line)?;

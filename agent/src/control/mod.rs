@@ -1,8 +1,9 @@
 //! The control socket: how `pgward sessions` and `pgward status` ask a running agent.
 //!
-//! A Unix stream socket, mode 0600. The client sends one request, a JSON object on one line of at most
-//! [`REQUEST_BYTES_MAX`] bytes, and gets one response, a JSON object on one line of at most [`RESPONSE_BYTES_MAX`] bytes; then
-//! both close. Only root and the agent's own user are answered, whoever could open the socket.
+//! A Unix stream socket, mode 0600. The client sends one request, a JSON object on one line of at
+//! most [`REQUEST_BYTES_MAX`] bytes, and gets one response, a JSON object on one line of at most
+//! [`RESPONSE_BYTES_MAX`] bytes; then both close. Only root and the agent's own user are answered,
+//! whoever could open the socket.
 //!
 //! ```text
 //! {"request":"status"}
@@ -61,7 +62,8 @@ pub enum Response {
     },
 }
 
-/// A session as people see it. Text that is not UTF-8 has U+FFFD in place of the bytes that are not.
+/// A session as people see it. Text that is not UTF-8 has U+FFFD in place of the bytes that are
+/// not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// As in the query log.

@@ -59,8 +59,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `path`, mode 0600 from the first moment. A socket that a dead agent left behind is replaced; the last folder of the
-    /// path is made, mode 0700, when it is missing. Must be called inside a tokio runtime with IO.
+    /// Binds `path`, mode 0600 from the first moment. A socket that a dead agent left behind is
+    /// replaced; the last folder of the path is made, mode 0700, when it is missing. Must be called
+    /// inside a tokio runtime with IO.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let error = |operation| {
             move |source| BindError::System { path: path.to_owned(), operation, source }
@@ -69,7 +70,8 @@ impl Listener {
         remove_stale(path)?;
         let address = SockAddr::unix(path).map_err(error("name"))?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(error("make"))?;
-        // Linux gives the file of a socket the mode of the socket itself, less the umask (`unix_bind`, net/unix/af_unix.c).
+        // Linux gives the file of a socket the mode of the socket itself, less the umask
+        // (`unix_bind`, net/unix/af_unix.c).
         let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
         nix::sys::stat::fchmod(&socket, mode)
             .map_err(|errno| error("set the mode of")(errno.into()))?;
@@ -95,7 +97,8 @@ impl Drop for Listener {
 
 /// Answers requests, one after the other, until dropped.
 ///
-/// Nobody but root and the agent's user gets that far, so one client at a time is enough; each is bounded in time and size.
+/// Nobody but root and the agent's user gets that far, so one client at a time is enough; each is
+/// bounded in time and size.
 pub async fn serve(listener: &Listener, handler: &impl Handler) {
     let own = nix::unistd::geteuid().as_raw();
     serve_admitted(listener, handler, |uid| uid == 0 || uid == own).await;

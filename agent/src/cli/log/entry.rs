@@ -160,7 +160,8 @@ impl Reader {
 }
 
 impl Entry {
-    /// Fills in a process from its short form; `opener` adds what that leaves out when it is the same process.
+    /// Fills in a process from its short form; `opener` adds what that leaves out when it is the
+    /// same process.
     fn process(&mut self, writer: &Value, opener: &Value) {
         let same = writer["pid"].is_null() || writer["pid"] == opener["pid"];
         let opener = if same { opener } else { &Value::Null };

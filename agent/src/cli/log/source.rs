@@ -5,7 +5,8 @@ use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Longest line that is read as one, in bytes; what is longer comes in pieces, which are no records.
+/// Longest line that is read as one, in bytes; what is longer comes in pieces, which are no
+/// records.
 const LINE_BYTES_MAX: u64 = 256 << 20;
 
 /// A log file being read.
@@ -27,7 +28,8 @@ impl Source {
         Ok(Self { path: path.to_owned(), file, line, taken: false, replaced: false })
     }
 
-    /// The next whole line with its line feed; `None` at the end of what is there. A line whose end isn't written yet waits.
+    /// The next whole line with its line feed; `None` at the end of what is there. A line whose end
+    /// isn't written yet waits.
     pub(super) fn line(&mut self) -> io::Result<Option<&[u8]>> {
         if self.taken {
             self.line.clear();
@@ -40,7 +42,8 @@ impl Source {
             return Ok(Some(&self.line));
         }
         if self.replaced {
-            // Nothing more will come here. A line left without an end counts as one that is no record.
+            // Nothing more will come here. A line left without an end counts as one that is no
+            // record.
             self.file = BufReader::with_capacity(1 << 16, File::open(&self.path)?);
             self.replaced = false;
             if self.line.is_empty() {
@@ -52,7 +55,8 @@ impl Source {
         Ok(None)
     }
 
-    /// Notes whether the file has been set aside. Called at the end of the file: what is still in it is read first.
+    /// Notes whether the file has been set aside. Called at the end of the file: what is still in
+    /// it is read first.
     pub(super) fn look_again(&mut self) -> io::Result<()> {
         let ours = self.file.get_ref().metadata()?;
         self.replaced = match std::fs::metadata(&self.path) {
