@@ -119,6 +119,12 @@ pub enum BytesFault {
     /// A startup parameter with control characters in its name or value.
     #[error("control character in a startup parameter")]
     ControlCharacter,
+    /// More startup parameters than are read.
+    #[error("too many startup parameters: more than {max}")]
+    TooManyParameters {
+        /// How many are.
+        max: usize,
+    },
     /// Bytes sent in the clear behind a request for encryption.
     #[error("{found} bytes behind an encryption request")]
     Stuffed {
@@ -212,7 +218,9 @@ fn fault_text(fault: &BytesFault) -> Cow<'static, str> {
         BytesFault::StartupLength { found: _ } | BytesFault::NotPostgres { found: _ } => {
             "invalid length of startup packet"
         }
-        BytesFault::DuplicateParameter | BytesFault::ControlCharacter => "invalid startup packet",
+        BytesFault::DuplicateParameter
+        | BytesFault::ControlCharacter
+        | BytesFault::TooManyParameters { max: _ } => "invalid startup packet",
         BytesFault::Stuffed { found: _ } => "received unencrypted data after encryption request",
         BytesFault::Truncated { found: _, expected: _ }
         | BytesFault::Trailing { found: _ }
@@ -358,6 +366,6 @@ mod tests {
     fn reply_is_an_error_response() {
         let mut out = Vec::new();
         Reply::fatal(*b"08P01", "no").write(&mut out).expect("fits");
-        assert_eq!(out, b"E\0\0\0\x20SFATAL\0VFATAL\0C08P01\0Mno\0\0");
+        assert_eq!(out, b"E\0\0\0\x1eSFATAL\0VFATAL\0C08P01\0Mno\0\0");
     }
 }

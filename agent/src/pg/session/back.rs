@@ -80,7 +80,6 @@ impl Session {
     /// Counts a run of `DataRow` messages by their headers.
     fn rows(&mut self, now: u64, rest: &[u8]) -> Result<usize, Error> {
         let copying = self.copy.from_client || self.copy.to_client;
-        self.drop_copy_data();
         let statement = match self.owed.front() {
             Some(Pending::Query(statement) | Pending::Execute(statement))
                 if !copying && statement.sqlstate.is_none() && !must_fail(statement) =>
@@ -200,7 +199,6 @@ impl Session {
 
     /// A message that answers the oldest one owed.
     fn answer_owed(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
-        self.drop_copy_data();
         let to_client = self.copy.to_client;
         let copying = to_client || self.copy.from_client;
         let Some(front) = self.owed.front() else { return Err(self.unexpected(tag)) };
@@ -273,7 +271,7 @@ impl Session {
                 let prepared = self.names.statement(&bound.statement).cloned();
                 bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
             }
-            self.names.put_portal(&portal, bound, &self.limits);
+            self.names.put_portal(portal, bound, &self.limits);
         }
     }
 
@@ -324,7 +322,6 @@ impl Session {
             }
             return Ok(());
         }
-        self.drop_copy_data();
         let swallowed = self.settle_copy();
         self.syncs_doubtful = self.syncs_doubtful.saturating_add(swallowed);
         match self.owed.front() {
@@ -385,7 +382,6 @@ impl Session {
     /// The server ends the session: what it was working on failed, the rest stays unfinished.
     fn fatal(&mut self, now: u64, sqlstate: Option<[u8; 5]>) {
         self.settle_copy();
-        self.drop_copy_data();
         let working = match self.owed.front() {
             Some(Pending::Sync | Pending::Copy(_)) | None => None,
             // Before the session is ready the server has read none of it.
@@ -406,7 +402,6 @@ impl Session {
             self.events.push_back(Event::SessionReady);
             return Ok(());
         }
-        self.drop_copy_data();
         let answered = match self.owed.front() {
             Some(Pending::Sync) => true,
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
@@ -479,13 +474,6 @@ impl Session {
             copied.rows = copied.rows.filter(|_| !binary).map(|rows| rows + lines);
         }
         syncs
-    }
-
-    /// Drops COPY data that no COPY took, as the server does.
-    fn drop_copy_data(&mut self) {
-        while let Some(Pending::Copy(_)) = self.owed.front() {
-            self.owed.pop();
-        }
     }
 
     fn unexpected(&mut self, tag: u8) -> Error {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::names::Name;
 use super::pending::{CopyRun, Origin, Pending, Unchanged};
 use super::report::{
     Bound, Event, Keep, Kind, Outcome, Parameters, Prepared, Ready, Span, Statement, TextState,
@@ -238,7 +239,7 @@ impl Session {
         match Parse::read(body) {
             Ok(parse) => {
                 let prepared = Prepared {
-                    name: parse.name.into(),
+                    name: Name::new(parse.name),
                     text: parse.text.into(),
                     text_bytes: parse.text.len(),
                     text_state: TextState::Exact,
@@ -258,25 +259,27 @@ impl Session {
 
     fn bind(&mut self, origin: Origin, body: &[u8]) -> Pending {
         let Ok(bind) = Bind::read(body) else { return malformed(origin, Kind::Bind) };
-        let (prepared, generation) = match self.owed.statement(bind.statement) {
+        let statement = Name::new(bind.statement);
+        let (prepared, generation) = match self.owed.statement(&statement) {
             Ok(prepared) => (prepared, None),
             Err(Unchanged) => {
-                (self.names.statement(bind.statement).cloned(), Some(self.names.generation()))
+                (self.names.statement(&statement).cloned(), Some(self.names.generation()))
             }
         };
         let keep = if self.room(body.len()) { Keep::Whole } else { Keep::Outline };
         let parameters = Parameters::copy(&bind.formats, &bind.values, &self.limits, keep);
-        let bound = Arc::new(Bound { statement: bind.statement.into(), prepared, parameters });
-        Pending::Bind { origin, portal: bind.portal.into(), bound, generation }
+        let bound = Arc::new(Bound { statement, prepared, parameters });
+        Pending::Bind { origin, portal: Name::new(bind.portal), bound, generation }
     }
 
     fn execute(&mut self, origin: Origin, portal: &[u8]) -> Pending {
-        let bound = match self.owed.portal(portal) {
+        let portal = Name::new(portal);
+        let bound = match self.owed.portal(&portal) {
             Ok(bound) => bound,
-            Err(Unchanged) => self.names.portal(portal).cloned(),
+            Err(Unchanged) => self.names.portal(&portal).cloned(),
         };
         let mut statement = origin.statement(Kind::Execute);
-        statement.portal = portal.into();
+        statement.portal = portal;
         statement.apply(bound);
         Pending::Execute(statement)
     }
@@ -287,7 +290,7 @@ impl Session {
             Ok(call) => {
                 let keep = if self.room(body.len()) { Keep::Whole } else { Keep::Outline };
                 let parameters = Parameters::copy(&call.formats, &call.values, &self.limits, keep);
-                let bound = Bound { statement: Box::default(), prepared: None, parameters };
+                let bound = Bound { statement: Name::default(), prepared: None, parameters };
                 statement.bound = Some(Arc::new(bound));
                 statement.function = Some(call.function);
             }
@@ -300,10 +303,10 @@ impl Session {
     fn small(&mut self, origin: Origin, tag: u8, body: &[u8]) -> Pending {
         match Frontend::read(tag, body) {
             Ok(Frontend::Describe(target, name)) => {
-                Pending::Describe { origin, target, name: name.into() }
+                Pending::Describe { origin, target, name: Name::new(name) }
             }
             Ok(Frontend::Close(target, name)) => {
-                Pending::Close { origin, target, name: name.into() }
+                Pending::Close { origin, target, name: Name::new(name) }
             }
             Ok(Frontend::Execute { portal, rows_max: _ }) => self.execute(origin, portal),
             Ok(_) | Err(_) => malformed(
