@@ -151,6 +151,12 @@ pub enum SequenceFault {
         /// The type byte.
         tag: u8,
     },
+    /// A request in or right behind a COPY whose data held a `Sync`.
+    #[error("unexpected message type {tag:#04x} during COPY from stdin")]
+    InCopy {
+        /// The type byte.
+        tag: u8,
+    },
     /// A server message that answers nothing that was asked.
     #[error("message `{}` does not answer {awaited}", tag.escape_ascii())]
     UnexpectedAnswer {
@@ -235,7 +241,9 @@ fn sequence_text(fault: &SequenceFault) -> Cow<'static, str> {
         SequenceFault::RepeatedEncryptionRequest => {
             Cow::Borrowed("unsupported frontend protocol: repeated encryption request")
         }
-        SequenceFault::NotAuthenticationResponse { tag: _ } => Cow::Owned(fault.to_string()),
+        SequenceFault::NotAuthenticationResponse { tag: _ } | SequenceFault::InCopy { tag: _ } => {
+            Cow::Owned(fault.to_string())
+        }
         SequenceFault::UnexpectedAnswer { tag: _, awaited: _ } => {
             Cow::Borrowed("protocol violation")
         }

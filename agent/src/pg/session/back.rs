@@ -322,8 +322,7 @@ impl Session {
             }
             return Ok(());
         }
-        let swallowed = self.settle_copy();
-        self.syncs_doubtful = self.syncs_doubtful.saturating_add(swallowed);
+        self.doubt_syncs();
         match self.owed.front() {
             None => self.events.push_back(Event::ServerError { fatal, sqlstate }),
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
@@ -460,6 +459,23 @@ impl Session {
                 _ => break,
             }
             self.owed.pop_second();
+        }
+    }
+
+    /// A COPY from the client failed: what became of the `Sync` messages sent with its data?
+    ///
+    /// Those that the server read as part of the COPY are gone; those behind the point where it
+    /// gave up are real, and where that was is not to be seen. Requests directly behind them mean
+    /// that the server did not read them as part of the COPY, which would have been fatal.
+    /// Otherwise [`Session::may_follow_copy`] saw to it that what happens to later requests does
+    /// not depend on it, and one more `ReadyForQuery` for each is no surprise.
+    fn doubt_syncs(&mut self) {
+        let open = self.copy.from_client;
+        let syncs = self.settle_copy();
+        if open && self.owed.len() > 1 {
+            self.owed.push_syncs_second(syncs);
+        } else {
+            self.syncs_doubtful = self.syncs_doubtful.saturating_add(syncs);
         }
     }
 

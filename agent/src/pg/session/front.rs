@@ -112,11 +112,12 @@ impl Session {
         let max = max.ok_or(Error::client(BytesFault::UnknownTag { tag }))?;
         let body = header.body_bytes(max).map_err(Error::client)?;
         match tag {
-            b'd' if self.copy_has_room() => {
+            b'd' | b'c' | b'f' if !self.copy_may_pass() => Ok(Step::Wait),
+            b'd' => {
                 self.begin_copy_data();
                 Ok(self.pass(rest, body))
             }
-            b'c' | b'f' if self.copy_has_room() => {
+            b'c' | b'f' => {
                 self.end_copy();
                 Ok(self.pass(rest, body))
             }
@@ -131,8 +132,28 @@ impl Session {
                 self.push_sync();
                 Ok(self.pass(rest, body))
             }
+            _ if !self.may_follow_copy(tag)? => Ok(Step::Wait),
             _ => self.whole(now, header, body, rest),
         }
+    }
+
+    /// Whether it can be told what the server will do with a request.
+    ///
+    /// A `Sync` sent with the data of a COPY is ignored, unless the server had given up the COPY
+    /// before it read it: then it is real, and decides whether an `Execute` that failed takes the
+    /// requests behind it along. A client could make a statement run and be recorded as skipped.
+    /// So a COPY with such a `Sync` is followed by one that is beyond doubt, before anything else.
+    ///
+    /// Errors: [`SequenceFault::InCopy`], as the server itself says inside a COPY.
+    fn may_follow_copy(&mut self, tag: u8) -> Result<bool, Error> {
+        if self.copy.syncs > 0
+            && self.owed.len() == 1
+            && let Some(Pending::Execute(_)) = self.owed.front()
+        {
+            let fault = SequenceFault::InCopy { tag };
+            return Err(Error::Sequence { side: Side::Client, fault });
+        }
+        Ok(!(self.skipping && self.syncs_doubtful > 0 && self.owed.syncs() == 0))
     }
 
     /// A message that is read as a whole.
@@ -337,8 +358,13 @@ impl Session {
         passed.len()
     }
 
-    /// Whether COPY messages can be noted without a new entry, or there is room for one.
-    fn copy_has_room(&mut self) -> bool {
+    /// Whether COPY messages may pass now: not behind a `Sync` that a COPY could swallow unless
+    /// the server has said that it takes data, and not without room to note them. The `Sync` makes
+    /// the server say what there is to say, so this never waits for ever.
+    fn copy_may_pass(&mut self) -> bool {
+        if self.owed.syncs() > 0 && !self.takes_copy() {
+            return false;
+        }
         let open = matches!(self.owed.back(), Some(Pending::Copy(run)) if !run.ended);
         open || self.takes_copy() || self.owed.len() < self.limits.answers_owed_max
     }

@@ -280,6 +280,15 @@ impl Owed {
         self.remove(1)
     }
 
+    /// Adds `Sync` entries behind the oldest entry.
+    pub(super) fn push_syncs_second(&mut self, count: u32) {
+        let index = self.entries.len().min(1);
+        for _ in 0..count {
+            self.entries.insert(index, (Pending::Sync, 0));
+        }
+        self.syncs += count as usize;
+    }
+
     fn remove(&mut self, index: usize) -> Option<Pending> {
         let (pending, weight) = self.entries.remove(index)?;
         self.bytes -= weight as usize;

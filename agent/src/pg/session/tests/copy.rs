@@ -34,8 +34,9 @@ fn binary_copy_in_has_no_row_count() {
 #[test]
 fn copy_sent_ahead_of_the_servers_consent_is_counted() {
     let mut driver = Driver::ready();
-    let copy = [query("copy"), data(b"1\n"), flush(), sync(), data(b"2\n"), copy_done()].concat();
+    let copy = [query("copy"), data(b"1\n"), flush(), data(b"2\n"), copy_done()].concat();
     driver.client(&[&copy, &query("next")]);
+    assert_eq!(driver.held(), 0);
     driver.server(&[&copy_response(b'G', 0), &complete("COPY 2"), &z('I')]);
     assert_eq!(copy_in(&driver.one_done()), (4, Some(2)));
     driver.server(&[&complete("NEXT"), &z('I')]);
@@ -56,6 +57,7 @@ fn early_sync_in_extended_copy_in_owes_no_answer() {
         } else {
             driver.client(&[&start, &rest]).server(&[&begin]);
         }
+        assert_eq!(driver.held(), 0);
         driver.server(&[&complete("COPY 1"), &z('I')]);
         let statement = driver.one_done();
         assert_eq!((statement.outcome, copy_in(&statement)), (Outcome::Completed, (2, Some(1))));
@@ -201,4 +203,63 @@ fn lost_connection_tells_how_far_a_copy_came() {
     driver.client(&[&data(b"1\n2\n")]).close();
     let statement = driver.one_done();
     assert_eq!((statement.outcome, copy_in(&statement)), (Outcome::Unfinished, (4, Some(2))));
+}
+
+/// With the first Sync real, the query runs; with it swallowed, the query is skipped. It must not
+/// be possible to send it before that is known.
+#[test]
+fn fate_of_a_request_never_hangs_on_a_doubtful_sync() {
+    let early = [parse("", "copy"), bind("", ""), execute(""), sync()].concat();
+    let begin = [PARSED, BOUND, &copy_response(b'G', 0)].concat();
+    let fault = crate::pg::error::SequenceFault::InCopy { tag: b'Q' };
+    let refused = Err(Error::Sequence { side: crate::pg::error::Side::Client, fault });
+
+    // Inside the data, and behind it without a Sync of its own.
+    for data in [data(b"1\n"), [data(b"1\n"), copy_done()].concat()] {
+        let mut driver = Driver::ready();
+        driver.client(&[&early]).server(&[&begin]).client(&[&data]);
+        assert_eq!(driver.try_feed(&Step::Client(query("q"))), refused);
+    }
+
+    // Behind the error, until a Sync or its answer settles it.
+    for settled in [Step::Client(sync()), Step::Server(z('I'))] {
+        let mut driver = Driver::ready();
+        driver.client(&[&early]).server(&[&begin]).client(&[&data(b"1\n")]);
+        driver.server(&[&error("ERROR", "P0001")]);
+        assert_eq!(driver.one_done().outcome, Outcome::Failed);
+        if let Step::Client(sync) = &settled {
+            driver.client(&[sync, &query("q")]);
+            assert_eq!(driver.held(), 0);
+            driver.server(&[&z('I')]);
+        } else {
+            driver.client(&[&query("q")]);
+            assert_eq!(driver.held(), query("q").len());
+            driver.try_feed(&settled).expect("in order");
+            assert_eq!(driver.held(), 0);
+        }
+        driver.server(&[&complete("Q"), &z('I')]);
+        assert_eq!(driver.outcomes(), [outcome("q", Outcome::Completed)]);
+    }
+}
+
+/// Requests behind the Sync mean that the server did not take it for a part of the COPY.
+#[test]
+fn requests_sent_ahead_behind_an_early_sync_are_not_skipped() {
+    let mut driver = Driver::ready();
+    driver.client(&[&parse("", "copy"), &bind("", ""), &execute(""), &sync(), &query("q")]);
+    driver.server(&[PARSED, BOUND, &copy_response(b'G', 0), &error("ERROR", "P0001"), &z('I')]);
+    driver.server(&[&complete("Q"), &z('I')]);
+    assert_eq!(
+        driver.outcomes(),
+        [outcome("copy", Outcome::Failed), outcome("q", Outcome::Completed)]
+    );
+}
+
+#[test]
+fn copy_data_behind_a_sync_waits_for_the_servers_consent() {
+    let mut driver = Driver::ready();
+    driver.client(&[&parse("", "copy"), &bind("", ""), &execute(""), &sync(), &data(b"1\n")]);
+    assert_eq!(driver.held(), data(b"1\n").len());
+    driver.server(&[PARSED, BOUND, &copy_response(b'G', 0)]);
+    assert_eq!(driver.held(), 0);
 }

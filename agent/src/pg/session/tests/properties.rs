@@ -20,8 +20,9 @@ fn conversation() -> Vec<Step> {
         server(&[PARSED, &parameter_types(&[23, 25]), &columns(), BOUND, &row(b"x"), &row(b"y")]),
         server(&[&notification(), &complete("SELECT 2"), &z('I')]),
         client(&[&query("copy"), &data(b"1\n2"), &flush(), &sync(), &data(b"\n3"), &copy_done()]),
+        server(&[&copy_response(b'G', 0)]),
         client(&[&bind("", "missing"), &execute(""), &query("skipped"), &sync(), &sync()]),
-        server(&[&copy_response(b'G', 0), &complete("COPY 3"), &z('I')]),
+        server(&[&complete("COPY 3"), &z('I')]),
         server(&[&error("ERROR", "26000"), &z('I'), &z('T')]),
         client(&[&function_call(7, b"arg")]),
         server(&[&back(Backend::FunctionCallResponse(None)), &z('T')]),
@@ -126,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn any_requests_pass_whole_whatever_their_order(
+    fn any_requests_pass_the_same_whatever_their_order_and_cuts(
         requests in prop::collection::vec(any_request(), 0..60),
         cuts in prop::collection::vec(1_usize..60, 1..20),
     ) {
@@ -135,7 +136,8 @@ proptest! {
             .chain(requests.into_iter().map(Step::Client))
             .collect();
         let at_once = run(Gate::Hold, &steps, &mut |bytes| bytes);
-        prop_assert_eq!(&at_once.to_server, &sent(&steps).0);
+        // Nothing answers, so COPY data behind a Sync waits.
+        prop_assert!(sent(&steps).0.starts_with(&at_once.to_server));
         let mut cuts = cuts.iter().cycle();
         let cut = run(Gate::Hold, &steps, &mut |_| *cuts.next().expect("cycle"));
         prop_assert_eq!(&cut.to_server, &at_once.to_server);
