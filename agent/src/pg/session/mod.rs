@@ -31,6 +31,7 @@ mod report;
 
 use std::collections::VecDeque;
 
+pub use names::Name;
 use names::Names;
 use pending::{CopyRun, Owed, Pending};
 pub use report::{
