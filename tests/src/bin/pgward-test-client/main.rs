@@ -39,11 +39,12 @@ impl Arguments {
 type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, or many connections.
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
     ("crowd", crowd::run),
+    ("knock", crowd::knock),
     ("namespaces", crowd::namespaces),
 ];
 
