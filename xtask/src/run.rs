@@ -1,7 +1,6 @@
 //! Running commands and steps: each command is printed before it runs, each failure is kept until the end.
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -98,8 +97,7 @@ pub(crate) fn announce(command: &Command) {
 
 /// One line of progress, on standard error.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    // A closed standard error is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    eprintln!("{text}");
 }
 
 /// Runs steps to the last, whatever fails on the way.

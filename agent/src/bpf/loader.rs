@@ -122,7 +122,7 @@ pub struct Options<'a> {
     pub sendmsg_tracepoint: Requirement,
 }
 
-/// Programs at work. Dropping it tells the kernel that the agent is gone, but detaches no hook.
+/// Programs at work.
 pub struct Loaded {
     /// Maps.
     pub maps: Maps,
@@ -133,8 +133,18 @@ pub struct Loaded {
     /// Best tier at work.
     pub tier: Tier,
     /// Log lines of the programs; flush it when its descriptor is readable.
-    pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
-    _alive: [ProgramArray<MapData>; 2],
+    pub log: Option<ProgramLog>,
+    /// To be held as long as the agent serves.
+    pub alive: Alive,
+}
+
+/// Log lines of the programs, for `tracing` through `log`.
+pub type ProgramLog = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+/// Tells the kernel that the agent serves. Dropping it (or the end of the process) makes the connect hooks take their
+/// agent-down path; it detaches nothing but the tracepoint of tier T2.
+pub struct Alive {
+    _arrays: [ProgramArray<MapData>; 2],
     _ebpf: Ebpf,
 }
 
@@ -201,7 +211,8 @@ pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
     } else {
         Tier::T0
     };
-    Ok(Loaded { maps, events, writer_events, tier, log, _alive: alive, _ebpf: ebpf })
+    let alive = Alive { _arrays: alive, _ebpf: ebpf };
+    Ok(Loaded { maps, events, writer_events, tier, log, alive })
 }
 
 /// What [`probe`] found for one program.

@@ -21,7 +21,9 @@ pub mod sys;
 
 pub use attach::{AttachError, Cgroup, PinFolder, detach};
 pub use btf::{BtfError, KernelTypes};
-pub use loader::{LoadError, Loaded, Options, Probe, Requirement, Tier, load, probe};
+pub use loader::{
+    Alive, LoadError, Loaded, Options, Probe, ProgramLog, Requirement, Tier, load, probe,
+};
 pub use maps::{Counters, Events, MapError, Maps, WriterEvents};
 
 /// The programs' object file; absent in a build without eBPF toolchain.

@@ -1,0 +1,386 @@
+//! Wires the parts together and owns the order of starting and stopping.
+//!
+//! Start: lock on the cgroup, log, programs (from here on connects are held, not lost), threads, the agent's own namespace,
+//! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
+//! let pass, as configured; `pgward detach` removes them.
+
+mod events;
+mod notify;
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pgward_common::{ABI_VERSION, Settings, on_agent_down};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    attrib::{AttribSettings, Resolver, ResolverError},
+    audit::{
+        AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
+        Record, SessionIds, Sink, Stamp, Tier,
+    },
+    bpf::{self, AttachError, Cgroup, LoadError, Loaded, Maps, PinFolder, Requirement, sys},
+    config::{self, Config, OnAgentDown, Want},
+    net::{
+        Acceptors, Recording, chain,
+        dial::Dialer,
+        identify::Identifier,
+        namespaces::{self, Change, NamespaceError, Namespaces},
+        registry::Registry,
+        worker::{Context, Scratch, Workers},
+        writers::Writers,
+    },
+    pg::Limits,
+};
+
+/// Sessions get this long to hear that the agent stops.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the agent does not run.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// The attach point.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The programs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The query log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The first record.
+    #[error(transparent)]
+    NotRecorded(#[from] NotRecorded),
+    /// The namespace thread.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// Process facts.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// Anything else the system refused.
+    #[error("{what} failed")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> AppError {
+    move |source| AppError::System { what, source }
+}
+
+/// What the agent shows of itself; see `pgward status` and `pgward sessions`.
+pub struct Shared {
+    /// Sessions.
+    pub registry: Arc<Registry>,
+    /// Maps, for counters.
+    pub maps: Arc<Maps>,
+    /// Best tier.
+    pub tier: bpf::Tier,
+    /// The log.
+    pub log: Log,
+    /// The attach point, for people.
+    pub cgroup: String,
+}
+
+/// Runs the agent until a signal stops it. `file` is the configuration's text as it was read.
+pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
+    raise_file_limit();
+    let subtree = match &config.bpf.cgroup {
+        config::Cgroup::Root => None,
+        config::Cgroup::Subtree(path) => Some(path.as_path()),
+    };
+    let cgroup = Cgroup::open(subtree)?;
+    let pins = PinFolder::create(&config.bpf.pin_path)?;
+    let log = Log::open(&config.audit)?;
+    let resolver = Resolver::new(AttribSettings {
+        extra_state_roots: config.attribution.container_state_roots.clone(),
+        ..AttribSettings::default()
+    })?;
+    for gap in resolver.gaps() {
+        warn!(%gap, "identities will have gaps");
+    }
+    let identifier = Identifier::start(resolver).map_err(system("starting a thread"))?;
+
+    let loaded = bpf::load(&bpf::Options {
+        cgroup: &cgroup,
+        pins: &pins,
+        settings: settings(config),
+        targets: &targets(config),
+        tx_timestamp: requirement(config.bpf.tx_timestamp),
+        sendmsg_tracepoint: requirement(config.bpf.sendmsg_tracepoint),
+    })?;
+    let Loaded { maps, events, writer_events, tier, log: program_log, alive } = loaded;
+    info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
+    let maps = Arc::new(maps);
+    let sink = log.sink();
+    record_start(&sink, config, file, &log, &cgroup, tier)?;
+
+    let namespace_settings =
+        namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
+    let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
+    namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
+    events::start(events, program_log, maps.clone(), namespaces.clone(), identifier.clone(), sink.clone())
+        .map_err(system("starting a thread"))?;
+
+    let registry = Arc::<Registry>::default();
+    let (stop, stopping) = watch::channel(false);
+    let writers = Writers::new(writer_events, maps.clone());
+    let dialer = Dialer::new(maps.clone(), namespaces);
+    let ids = Arc::new(SessionIds::new(epoch()));
+    let audit = Arc::new(config.audit.clone());
+    let context = || Context {
+        recording: Recording {
+            sink: log.sink(),
+            audit: audit.clone(),
+            identifier: identifier.clone(),
+            tier: audit_tier(tier),
+        },
+        dialer: dialer.clone(),
+        registry: registry.clone(),
+        writers: writers.clone(),
+        ids: ids.clone(),
+        limits: limits(config),
+        sessions_max: config.agent.sessions_max,
+        startup_timeout: config.agent.startup_timeout,
+        stop: stopping.clone(),
+        scratch: Scratch::default(),
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let contexts = (0..config.agent.worker_count(cpus)).map(|_| context()).collect();
+    let (workers, threads) = Workers::start(contexts).map_err(system("starting a worker"))?;
+
+    let shared = Arc::new(Shared {
+        registry: registry.clone(),
+        maps: maps.clone(),
+        tier,
+        log,
+        cgroup: cgroup.path().display().to_string(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("starting the runtime"))?;
+    let reason = runtime.block_on(async {
+        let acceptors = Acceptors::new(maps, workers, sink.clone());
+        let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false };
+        main.until_stopped().await
+    })?;
+    info!(reason, "stopping");
+    drop(alive); // from here on the kernel refuses, or lets pass, as configured
+    let _ = stop.send(true);
+    drop(runtime);
+    join(threads);
+    let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
+    if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
+        warn!(%error, "the last record could not be made");
+    }
+    drop(shared);
+    Ok(())
+}
+
+/// The main task: namespaces come and go, signals stop it.
+struct Main {
+    acceptors: Acceptors,
+    changes: mpsc::Receiver<Change>,
+    sink: Sink,
+    own_ready: bool,
+}
+
+impl Main {
+    async fn until_stopped(mut self) -> Result<&'static str, AppError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("watching a signal"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watching a signal"))?;
+        loop {
+            tokio::select! {
+                change = self.changes.recv() => match change {
+                    Some(change) => self.change(change)?,
+                    None => return Ok("namespace thread ended"),
+                },
+                _ = terminate.recv() => break Ok("SIGTERM"),
+                _ = interrupt.recv() => break Ok("SIGINT"),
+            }
+        }
+        .inspect(|_| self.acceptors.close_all())
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), AppError> {
+        let (change, cookie, inode, port, held, detail) = match change {
+            Change::Opened { cookie, inode, port, listeners, sessions, held, loopback_was_down } => {
+                self.acceptors
+                    .open(cookie, listeners, &sessions)
+                    .map_err(system("watching a listener"))?;
+                info!(cookie, inode, port, loopback_was_down, "listening in a network namespace");
+                let detail = loopback_was_down.then(|| "lo was down and was brought up".to_owned());
+                (NamespaceChange::Opened, cookie, Some(inode), Some(port), Some(held), detail)
+            }
+            Change::Failed { cookie, error } => {
+                warn!(cookie, error = %chain(&error), "cannot listen in a network namespace");
+                (NamespaceChange::Failed, cookie, None, None, None, Some(chain(&error)))
+            }
+            Change::Closed { cookie, inode } => {
+                self.acceptors.close(cookie);
+                info!(cookie, inode, "network namespace is empty: listener closed");
+                (NamespaceChange::Closed, cookie, Some(inode), None, None, None)
+            }
+        };
+        let record = Namespace {
+            change,
+            netns_cookie: cookie,
+            inode,
+            port,
+            held_us: held.map(|h| h.as_micros() as u64),
+            actor: None::<&Json>,
+            detail: detail.as_deref(),
+        };
+        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
+            warn!(%error, "namespace change not recorded");
+        }
+        if !self.own_ready && change == NamespaceChange::Opened {
+            self.own_ready = true;
+            notify::ready();
+            info!("ready");
+        }
+        Ok(())
+    }
+}
+
+fn record_start(
+    sink: &Sink,
+    config: &Config,
+    file: &[u8],
+    log: &Log,
+    cgroup: &Cgroup,
+    tier: bpf::Tier,
+) -> Result<(), AppError> {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let shown = match &config.bpf.cgroup {
+        config::Cgroup::Root => "root".to_owned(),
+        config::Cgroup::Subtree(_) => cgroup.path().display().to_string(),
+    };
+    let tiers: &[Tier] = match tier {
+        bpf::Tier::T0 => &[Tier::T0],
+        bpf::Tier::T1 => &[Tier::T0, Tier::T1],
+        bpf::Tier::T2 => &[Tier::T0, Tier::T2],
+    };
+    let start = AgentStart {
+        version: env!("CARGO_PKG_VERSION"),
+        host: &host.to_string_lossy(),
+        boot_id: boot_id.trim(),
+        pid: std::process::id(),
+        config_sha256: Some(Sha256::digest(file).into()),
+        tiers,
+        cgroup: &shown,
+        torn_tail_bytes: log.torn_tail_bytes(),
+    };
+    let _ = sink.record(&Stamp::agent(Now::read()), Record::from(&start))?;
+    Ok(())
+}
+
+fn settings(config: &Config) -> Settings {
+    let hold = config.netns.hold;
+    // Linux makes 4 linear and 6 doubling retries by default (`tcp_syn_linear_timeouts`, `tcp_syn_retries`): together about 131
+    // times the first timer, so that the last one comes when the hold ends.
+    let first_timer = hold / 131;
+    let jiffies = first_timer.as_nanos() as u64 * sys::kernel_hz() / 1_000_000_000;
+    Settings {
+        abi_version: ABI_VERSION,
+        on_agent_down: match config.bpf.on_agent_down {
+            OnAgentDown::Block => on_agent_down::BLOCK,
+            OnAgentDown::Allow => on_agent_down::ALLOW,
+        },
+        hold_ns: hold.as_nanos() as u64,
+        hold_syn_jiffies: jiffies.clamp(2, 1000) as u32,
+        listen_port: config.listen.port.get().to_be_bytes(),
+        ..Settings::default()
+    }
+}
+
+fn targets(config: &Config) -> Vec<(u32, pgward_common::TargetKey, u32)> {
+    config::targets(&config.intercept)
+        .into_iter()
+        .map(|t| {
+            let address = t.addr.octets();
+            let key = pgward_common::TargetKey { port: t.port.get().to_be_bytes(), address };
+            let action = match t.verdict {
+                config::Verdict::Intercept => pgward_common::action::INTERCEPT,
+                config::Verdict::Pass => pgward_common::action::PASS,
+            };
+            (16 + u32::from(t.prefix), key, action)
+        })
+        .collect()
+}
+
+fn requirement(want: Want) -> Requirement {
+    match want {
+        Want::BestEffort => Requirement::BestEffort,
+        Want::Require => Requirement::Require,
+        Want::Off => Requirement::Off,
+    }
+}
+
+fn audit_tier(tier: bpf::Tier) -> Tier {
+    match tier {
+        bpf::Tier::T0 => Tier::T0,
+        bpf::Tier::T1 => Tier::T1,
+        bpf::Tier::T2 => Tier::T2,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        message_bytes_max: config.limits.message_bytes_max as u32,
+        parameter_bytes_max: config.audit.parameter_bytes_max,
+        ..Limits::default()
+    }
+}
+
+/// A number that no other run of the agent has, for session ids. The time and the pid are enough to tell runs apart.
+fn epoch() -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(Now::read().wall.0.to_ne_bytes());
+    hash.update(Now::read().boot.0.to_ne_bytes());
+    hash.update(std::process::id().to_ne_bytes());
+    hash.update(fs::read(Path::new("/proc/sys/kernel/random/uuid")).unwrap_or_default());
+    u64::from_ne_bytes(hash.finalize()[..8].try_into().expect("a digest has 32 bytes"))
+}
+
+/// Each session takes two descriptors.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit on open files");
+    }
+}
+
+fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+    let deadline = std::time::Instant::now() + STOP_LIMIT;
+    for thread in threads {
+        while !thread.is_finished() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if thread.is_finished() {
+            if thread.join().is_err() {
+                error!("a worker ended by a fault of the agent");
+            }
+        } else {
+            warn!("a worker did not end in time");
+        }
+    }
+}

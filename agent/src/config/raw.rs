@@ -1,0 +1,476 @@
+//! Reading a TOML document so that every error is found, not only the first.
+//!
+//! A derived `Deserialize` stops at its first error. Here each value is asked for by name, with its default and its bounds;
+//! an error is noted and the default handed out, so that reading goes on. What was never asked for is an unknown key.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Problem, Report};
+
+/// Longest array the configuration may hold.
+pub(super) const ITEMS_MAX: usize = 256;
+/// Longest text of one value, in bytes (`PATH_MAX` of Linux).
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
+/// Longest part of a found value that an error repeats, in characters.
+const SHOWN_MAX: usize = 60;
+
+/// Collects the errors of one document.
+pub(super) struct Document<'i> {
+    text: &'i str,
+    problems: RefCell<Vec<Problem>>,
+    unknown: RefCell<Vec<Unknown>>,
+    known: RefCell<Vec<(String, &'static str)>>,
+}
+
+/// A key nobody asked for.
+struct Unknown {
+    line: usize,
+    table: String,
+    key: String,
+}
+
+/// One table being read. [`Table::finish`] reports the keys that were not asked for.
+pub(super) struct Table<'d, 'i> {
+    document: &'d Document<'i>,
+    name: String,
+    content: Option<&'d DeTable<'i>>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+/// One value with its place, for checks that the reader can't make by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    line: usize,
+    key: String,
+}
+
+impl<'i> Document<'i> {
+    /// A document without errors so far.
+    pub(super) fn new(text: &'i str) -> Self {
+        Self {
+            text,
+            problems: RefCell::default(),
+            unknown: RefCell::default(),
+            known: RefCell::default(),
+        }
+    }
+
+    /// Notes an error of the TOML syntax.
+    pub(super) fn syntax(&self, error: &toml::de::Error) {
+        let line = error.span().map(|span| self.line(span.start));
+        let message = error.message().trim().replace('\n', ", ");
+        self.problems.borrow_mut().push(Problem { line, key: String::new(), message, hint: None });
+    }
+
+    /// The outermost table.
+    pub(super) fn root<'d>(&'d self, table: &'d DeTable<'i>) -> Table<'d, 'i> {
+        Table {
+            document: self,
+            name: String::new(),
+            content: Some(table),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// Notes an error at a known place.
+    pub(super) fn problem(&self, place: &Place, message: String, hint: Option<String>) {
+        self.problems.borrow_mut().push(Problem {
+            line: Some(place.line),
+            key: place.key.clone(),
+            message,
+            hint,
+        });
+    }
+
+    /// Notes that something is not there at all.
+    pub(super) fn missing(&self, key: &str, message: &str, hint: &str) {
+        self.problems.borrow_mut().push(Problem {
+            line: None,
+            key: key.to_owned(),
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+        });
+    }
+
+    /// Ends the reading: `Err` when there was any error.
+    pub(super) fn finish(&self, file: &str) -> Result<(), Report> {
+        let known = self.known.take();
+        let mut problems = self.problems.take();
+        for unknown in self.unknown.take() {
+            let hint = hint_for(&unknown, &known);
+            let key = joined(&unknown.table, &unknown.key);
+            let message = "unknown key".to_owned();
+            problems.push(Problem { line: Some(unknown.line), key, message, hint });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Report::new(file, problems)) }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+    }
+
+    fn place(&self, key: String, value: &Spanned<DeValue<'_>>) -> Place {
+        Place { line: self.line(value.span().start), key }
+    }
+}
+
+impl<'d, 'i> Table<'d, 'i> {
+    /// Reports the keys nobody asked for.
+    pub(super) fn finish(self) {
+        let asked = self.asked.into_inner();
+        let generic = without_index(&self.name);
+        self.document.known.borrow_mut().extend(asked.iter().map(|&key| (generic.clone(), key)));
+        for key in self.content.iter().flat_map(|table| table.keys()) {
+            if !asked.contains(&key.get_ref().as_ref()) {
+                self.document.unknown.borrow_mut().push(Unknown {
+                    line: self.document.line(key.span().start),
+                    table: self.name.clone(),
+                    key: key.get_ref().to_string(),
+                });
+            }
+        }
+    }
+
+    /// The table `key`; an absent one reads as empty.
+    pub(super) fn table(&self, key: &'static str) -> Table<'d, 'i> {
+        let content = match self.value(key) {
+            None => None,
+            Some((_, DeValue::Table(table))) => Some(table),
+            Some((place, other)) => {
+                self.wrong_type(&place, other, "a table");
+                None
+            }
+        };
+        Table {
+            document: self.document,
+            name: joined(&self.name, key),
+            content,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The tables of `[[key]]`, with the place of each.
+    pub(super) fn tables(&self, key: &'static str) -> Vec<(Place, Table<'d, 'i>)> {
+        let mut tables = Vec::new();
+        for (place, value) in self.items(key).unwrap_or_default() {
+            match value {
+                DeValue::Table(content) => {
+                    let table = Table {
+                        document: self.document,
+                        name: place.key.clone(),
+                        content: Some(content),
+                        asked: RefCell::default(),
+                    };
+                    tables.push((place, table));
+                }
+                other => self.wrong_type(&place, other, "a table"),
+            }
+        }
+        tables
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(
+        &self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        self.value(key)
+            .and_then(|(place, value)| self.integer_of(&place, value, &range))
+            .unwrap_or(default)
+    }
+
+    /// A duration in milliseconds within `range`.
+    pub(super) fn millis(
+        &self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Duration {
+        Duration::from_millis(self.integer(key, default, range))
+    }
+
+    /// Whole numbers, each within `range`; `None` when the key is absent or not an array.
+    pub(super) fn integers(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<Vec<(Place, u64)>> {
+        let items = self.items(key)?;
+        Some(
+            items
+                .into_iter()
+                .filter_map(|(place, value)| {
+                    let number = self.integer_of(&place, value, &range)?;
+                    Some((place, number))
+                })
+                .collect(),
+        )
+    }
+
+    /// How many items the array `key` has as written, good or bad; another type counts as one, `None` is absent.
+    pub(super) fn written_items(&self, key: &str) -> Option<usize> {
+        match self.content?.get(key)?.get_ref() {
+            DeValue::Array(array) => Some(array.len()),
+            _ => Some(1),
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&self, key: &'static str) -> Option<(Place, &'d str)> {
+        let (place, value) = self.value(key)?;
+        let text = self.text_of(&place, value)?;
+        Some((place, text))
+    }
+
+    /// Texts; `None` when the key is absent or not an array.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<(Place, &'d str)>> {
+        let items = self.items(key)?;
+        Some(
+            items
+                .into_iter()
+                .filter_map(|(place, value)| {
+                    let text = self.text_of(&place, value)?;
+                    Some((place, text))
+                })
+                .collect(),
+        )
+    }
+
+    /// One of the named choices; the first is the default.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
+        let default = choices[0].1;
+        let Some((place, text)) = self.text(key) else { return default };
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return *value;
+        }
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let hint = nearest(text, choices.iter().map(|(name, _)| *name))
+            .map(|name| format!("did you mean `{name}`?"));
+        let message = format!("found `{}`, expected {}", shown(text), names.join(" or "));
+        self.document.problem(&place, message, hint);
+        default
+    }
+
+    /// An absolute path without `.` and `..`, with its place when it was written.
+    pub(super) fn path(&self, key: &'static str, default: &str) -> (Option<Place>, PathBuf) {
+        match self.text(key) {
+            None => (None, PathBuf::from(default)),
+            Some((place, text)) => {
+                let path = self.path_of(&place, text).unwrap_or_else(|| PathBuf::from(default));
+                (Some(place), path)
+            }
+        }
+    }
+
+    /// Absolute paths.
+    pub(super) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
+        let texts = self.texts(key).unwrap_or_default();
+        texts.into_iter().filter_map(|(place, text)| self.path_of(&place, text)).collect()
+    }
+
+    /// Checks that `text` is an absolute path in plain form.
+    pub(super) fn path_of(&self, place: &Place, text: &str) -> Option<PathBuf> {
+        let path = Path::new(text);
+        let plain = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str()
+            && !path.components().any(|part| part == std::path::Component::ParentDir);
+        if path.is_absolute() && plain && text.len() > 1 && !text.contains('\0') {
+            return Some(path.to_owned());
+        }
+        let message = format!(
+            "not an absolute path in plain form: found `{}`, expected for example `/run/pgward`",
+            shown(text)
+        );
+        self.document.problem(place, message, None);
+        None
+    }
+
+    fn value(&self, key: &'static str) -> Option<(Place, &'d DeValue<'i>)> {
+        self.asked.borrow_mut().push(key);
+        let value = self.content?.get(key)?;
+        let place = self.document.place(joined(&self.name, key), value);
+        Some((place, value.get_ref()))
+    }
+
+    fn items(&self, key: &'static str) -> Option<Vec<(Place, &'d DeValue<'i>)>> {
+        let (place, value) = self.value(key)?;
+        let DeValue::Array(array) = value else {
+            self.wrong_type(&place, value, "an array");
+            return None;
+        };
+        if array.len() > ITEMS_MAX {
+            let message = format!("too many: found {}, expected at most {ITEMS_MAX}", array.len());
+            self.document.problem(&place, message, None);
+        }
+        let numbered = array.iter().take(ITEMS_MAX).enumerate().map(|(index, item)| {
+            let key = format!("{}[{index}]", place.key);
+            (self.document.place(key, item), item.get_ref())
+        });
+        Some(numbered.collect())
+    }
+
+    fn integer_of(
+        &self,
+        place: &Place,
+        value: &DeValue<'_>,
+        range: &RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let DeValue::Integer(integer) = value else {
+            self.wrong_type(place, value, "a whole number");
+            return None;
+        };
+        match u64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let message = format!(
+                    "out of range: found {}, expected {}..={}",
+                    shown(integer.as_str()),
+                    range.start(),
+                    range.end()
+                );
+                self.document.problem(place, message, None);
+                None
+            }
+        }
+    }
+
+    fn text_of<'v>(&self, place: &Place, value: &'v DeValue<'_>) -> Option<&'v str> {
+        let DeValue::String(text) = value else {
+            self.wrong_type(place, value, "a string");
+            return None;
+        };
+        if text.len() > TEXT_BYTES_MAX {
+            let message =
+                format!("too long: found {} bytes, expected at most {TEXT_BYTES_MAX}", text.len());
+            self.document.problem(place, message, None);
+            return None;
+        }
+        Some(text)
+    }
+
+    fn wrong_type(&self, place: &Place, found: &DeValue<'_>, expected: &str) {
+        let message = format!("wrong type: found {}, expected {expected}", described(found));
+        self.document.problem(place, message, None);
+    }
+}
+
+/// `text` for an error message: one line of bounded length, nothing that steers a terminal.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(|c| c.escape_debug()).collect();
+    if text.chars().count() > SHOWN_MAX {
+        shown.push('…');
+    }
+    shown
+}
+
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string \"{}\"", shown(text)),
+        DeValue::Integer(number) => format!("the number {}", shown(number.as_str())),
+        DeValue::Float(number) => format!("the number {}", shown(number.as_str())),
+        DeValue::Boolean(value) => format!("`{value}`"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn joined(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+}
+
+/// `intercept[3]` as `intercept`.
+fn without_index(table: &str) -> String {
+    table.split('[').next().unwrap_or(table).to_owned()
+}
+
+/// A key of the same table one edit away, else the same key in another table, else a near key of the same table.
+fn hint_for(unknown: &Unknown, known: &[(String, &'static str)]) -> Option<String> {
+    let table = without_index(&unknown.table);
+    let here = known.iter().filter(|(name, _)| *name == table).map(|(_, key)| *key);
+    let near = nearest(&unknown.key, here);
+    let meant = |key: &str| format!("did you mean `{key}`?");
+    if let Some(key) = near
+        && distance(&unknown.key, key) == 1
+    {
+        return Some(meant(key));
+    }
+    match known.iter().find(|(_, key)| *key == unknown.key) {
+        None => near.map(meant),
+        Some((elsewhere, key)) => Some(match elsewhere.as_str() {
+            "" => format!("`{key}` stands at the top level"),
+            "intercept" => format!("`{key}` belongs in `[[intercept]]`"),
+            other => format!("`{key}` belongs in `[{other}]`"),
+        }),
+    }
+}
+
+/// The candidate that differs least, when it differs by at most a third of its letters.
+fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, removals, replacements and swaps of neighbours that turn `a` into `b`; long words count as far apart.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(SHOWN_MAX).collect(), b.chars().take(SHOWN_MAX).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits_and_swaps() {
+        for (a, b, expected) in [
+            ("", "abc", 3),
+            ("port", "port", 0),
+            ("prot", "port", 1),
+            ("ports", "port", 1),
+            ("pord", "port", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn nearest_gives_nothing_for_strangers() {
+        assert_eq!(nearest("colour", ["port", "path"].into_iter()), None);
+        assert_eq!(nearest("Port", ["port", "path"].into_iter()), Some("port"));
+    }
+
+    #[test]
+    fn shown_is_one_harmless_line() {
+        assert_eq!(shown("a\nb\u{1b}[0m"), "a\\nb\\u{1b}[0m");
+        assert_eq!(shown(&"x".repeat(100)).chars().count(), SHOWN_MAX + 1);
+    }
+}

@@ -1,0 +1,228 @@
+//! Names for the processes of kernel events, looked up off the data path.
+//!
+//! Reading `/proc` and hashing a program file block; a few threads do it, and each answer is kept for the next session of the
+//! same process.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use pgward_common::Actor;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{
+    attrib::{Identity, RETRY_AFTER, Resolver},
+    audit::Json,
+};
+
+/// Threads that look up.
+const THREADS: usize = 2;
+/// Questions waiting. Beyond, a session asks again in a moment.
+const QUESTIONS_MAX: usize = 1024;
+/// Processes remembered; when it is reached everything is forgotten, and looked up again from [`Resolver`]'s own cache.
+const KNOWN_MAX: usize = 4096;
+
+/// A process, as it is written into records.
+#[derive(Debug)]
+pub struct Who {
+    /// All that is known, and what is not, for records of sessions.
+    pub full: Json,
+    /// The part that each statement carries.
+    pub compact: Json,
+    /// The part that tables show.
+    pub brief: Brief,
+}
+
+/// The part of an identity that each statement carries: enough to find the process in the session records.
+#[derive(Clone, Debug, Serialize)]
+pub struct Brief {
+    /// Process id.
+    pub pid: u32,
+    /// Start, nanoseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_ns: Option<u64>,
+    /// Exec generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec: Option<u64>,
+    /// Name of the task.
+    pub comm: String,
+    /// Path of the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// User id.
+    pub uid: u32,
+    /// Name of the container, or its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+type Key = (u32, u64, u64);
+type Question = (Actor, oneshot::Sender<Arc<Who>>);
+
+struct Known {
+    identity: Arc<Identity>,
+    who: Arc<Who>,
+    seen: Instant,
+}
+
+/// Looks processes up. Shared by all workers.
+pub struct Identifier {
+    questions: SyncSender<Question>,
+    known: Arc<Mutex<HashMap<Key, Known>>>,
+}
+
+impl Identifier {
+    /// Starts the threads.
+    pub fn start(resolver: Resolver) -> io::Result<Arc<Self>> {
+        let (questions, waiting) = sync_channel(QUESTIONS_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let resolver = Arc::new(resolver);
+        let known = Arc::<Mutex<HashMap<Key, Known>>>::default();
+        for number in 0..THREADS {
+            let (resolver, waiting, known) = (resolver.clone(), waiting.clone(), known.clone());
+            thread::Builder::new()
+                .name(format!("identify-{number}"))
+                .spawn(move || serve(&resolver, &waiting, &known))?;
+        }
+        Ok(Arc::new(Self { questions, known }))
+    }
+
+    /// The process behind an event. Ask early: a process takes most of its facts with it when it ends.
+    pub async fn who(&self, actor: Actor) -> Arc<Who> {
+        self.ask(actor).answered(&actor).await
+    }
+
+    /// Asks at once; the answer may be awaited later.
+    pub fn ask(&self, actor: Actor) -> Answer {
+        if let Some(known) = locked(&self.known).get(&key(&actor))
+            && known.seen.elapsed() < RETRY_AFTER
+        {
+            return Answer::Known(known.who.clone());
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.questions.try_send((actor, reply)) {
+            Ok(()) => {}
+            // Hundreds of new processes at once. Blocking here would stall a worker: a thread of its own waits instead.
+            Err(TrySendError::Full(question)) => {
+                let questions = self.questions.clone();
+                let waiting = thread::Builder::new()
+                    .name("identify-wait".into())
+                    .spawn(move || questions.send(question));
+                drop(waiting); // without a thread the question is dropped, and answered from the event alone
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        Answer::Later(answer)
+    }
+}
+
+/// What [`Identifier::ask`] gives.
+pub enum Answer {
+    /// The process was known.
+    Known(Arc<Who>),
+    /// It is being looked up; an error means that nobody will answer.
+    Later(oneshot::Receiver<Arc<Who>>),
+}
+
+impl Answer {
+    /// Waits for it. Should nobody answer (a fault of the looking-up thread), the event itself tells what it can.
+    pub async fn answered(self, actor: &Actor) -> Arc<Who> {
+        match self {
+            Answer::Known(who) => who,
+            Answer::Later(answer) => answer.await.unwrap_or_else(|_| Arc::new(Who::told(actor))),
+        }
+    }
+
+    /// The same, for threads outside of a runtime.
+    pub fn answered_blocking(self, actor: &Actor) -> Arc<Who> {
+        match self {
+            Answer::Known(who) => who,
+            Answer::Later(answer) => {
+                answer.blocking_recv().unwrap_or_else(|_| Arc::new(Who::told(actor)))
+            }
+        }
+    }
+}
+
+impl Who {
+    fn of(identity: &Identity) -> Self {
+        let container = identity.container.as_ref();
+        let brief = Brief {
+            pid: identity.pid,
+            start_ns: identity.start_ns,
+            exec: identity.exec,
+            comm: identity.comm.clone(),
+            exe: identity.exe.clone(),
+            uid: identity.uid,
+            container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
+        };
+        // Every text in an identity is bounded; should one still be too long, the record keeps the brief form.
+        match Json::render(identity) {
+            Ok(full) => Self { full, compact: brief.rendered(), brief },
+            Err(_) => Self { full: brief.rendered(), compact: brief.rendered(), brief },
+        }
+    }
+
+    /// What the event itself tells.
+    fn told(actor: &Actor) -> Self {
+        let comm = actor.comm.split(|b| *b == 0).next().unwrap_or_default();
+        let brief = Brief {
+            pid: actor.tgid,
+            start_ns: Some(actor.start_boottime_ns),
+            exec: Some(actor.exec_id),
+            comm: String::from_utf8_lossy(comm).into_owned(),
+            exe: None,
+            uid: actor.uid,
+            container: None,
+        };
+        Self { full: brief.rendered(), compact: brief.rendered(), brief }
+    }
+}
+
+impl Brief {
+    fn rendered(&self) -> Json {
+        Json::render(self).expect("a path and two names are within the limit of a record")
+    }
+}
+
+fn serve(
+    resolver: &Resolver,
+    waiting: &Mutex<Receiver<Question>>,
+    known_to_all: &Mutex<HashMap<Key, Known>>,
+) {
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((actor, reply)) = next else { return };
+        // The resolver knows when to look again for what it missed; an unchanged identity is not rendered twice.
+        let identity = resolver.resolve(&actor);
+        let now = Instant::now();
+        let mut known = locked(known_to_all);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        let entry = match known.remove(&key(&actor)) {
+            Some(entry) if Arc::ptr_eq(&entry.identity, &identity) => Known { seen: now, ..entry },
+            _ => Known { who: Arc::new(Who::of(&identity)), identity, seen: now },
+        };
+        let who = entry.who.clone();
+        known.insert(key(&actor), entry);
+        drop(known);
+        let _ = reply.send(who); // the session may be gone
+    }
+}
+
+fn key(actor: &Actor) -> Key {
+    (actor.tgid, actor.start_boottime_ns, actor.exec_id)
+}
+
+fn locked(known: &Mutex<HashMap<Key, Known>>) -> MutexGuard<'_, HashMap<Key, Known>> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,479 @@
+//! From what the protocol core reports to what the log holds, with the writer of every byte.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use pgward_common::{Flow, WriterChanged};
+
+use super::{
+    dial,
+    identify::{Answer, Identifier, Who},
+    registry::Entry,
+    writers::Registration,
+};
+use crate::{
+    audit::{
+        Confidence, Copied, Excerpt, Json, NotRecorded, Now, Outcome, Parameter, ParameterSource,
+        Parameters, Recorded, ResultPart, SessionEnd, SessionSeq, SessionStart, Sink, Statement,
+        StatementKind, TextState, Tier, Transaction, WallNanos, WRITERS_MAX, BootNanos,
+    },
+    config,
+    pg::{
+        Session,
+        backend::TransactionStatus,
+        session::{self as core, AuthenticationAsked, Decision, Event, State, StatementId},
+        startup,
+    },
+};
+
+/// Writers of a session that are remembered, for statements that are still under way.
+const TURNS_MAX: usize = 1024;
+
+/// What a worker gives to each of its sessions.
+#[derive(Clone)]
+pub struct Recording {
+    /// The worker's way into the log.
+    pub sink: Sink,
+    /// What is recorded of statements.
+    pub audit: Arc<config::Audit>,
+    /// Looks writers up.
+    pub identifier: Arc<Identifier>,
+    /// Best tier at work.
+    pub tier: Tier,
+}
+
+/// Records one session.
+pub struct Recorder {
+    recording: Recording,
+    seq: SessionSeq,
+    entry: Entry,
+    flow: Flow,
+    opener: Arc<Who>,
+    /// Bytes of the client's stream read so far.
+    read: u64,
+    registration: Registration,
+    changes: std::collections::VecDeque<WriterChanged>,
+    /// Who wrote from which offset on, ascending; the opener wrote before the first.
+    turns: Vec<Turn>,
+    turns_lost: bool,
+    startup: Startup,
+    statements: u64,
+    sqlstate: Option<[u8; 5]>,
+    terminated: bool,
+    state: State,
+}
+
+struct Turn {
+    from: u64,
+    who: Arc<Who>,
+    tier: Tier,
+}
+
+/// What is known before the first request, for the record of the session's start.
+#[derive(Default)]
+struct Startup {
+    database_user: Box<[u8]>,
+    database: Box<[u8]>,
+    application_name: Option<Box<[u8]>>,
+    client_encoding: Option<Box<[u8]>>,
+    server_version: Option<Box<[u8]>>,
+    minor: u16,
+    authentication: Option<&'static str>,
+    backend_pid: Option<u32>,
+    recorded: bool,
+}
+
+/// A statement was recorded as far as it must be before it goes.
+pub struct Decided {
+    /// Which.
+    pub id: StatementId,
+    /// What becomes of it.
+    pub decision: Decision,
+}
+
+impl Recorder {
+    /// For a session whose startup packet was read: `base` bytes of the client's stream are behind it.
+    pub fn new(
+        recording: Recording,
+        entry: Entry,
+        flow: Flow,
+        opener: Arc<Who>,
+        registration: Registration,
+        minor: u16,
+        parameters: &startup::Parameters,
+        base: u64,
+    ) -> Self {
+        let user = parameters.value(b"user").unwrap_or_default();
+        let database = parameters.value(b"database").filter(|d| !d.is_empty()).unwrap_or(user);
+        let startup = Startup {
+            database_user: user.into(),
+            database: database.into(),
+            application_name: parameters.value(b"application_name").map(Into::into),
+            minor,
+            ..Startup::default()
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let _ = entry.shown.startup.set((text(database), text(user)));
+        let seq = SessionSeq::new(entry.shown.id);
+        Self {
+            recording,
+            seq,
+            entry,
+            flow,
+            opener,
+            read: base,
+            registration,
+            changes: std::collections::VecDeque::new(),
+            turns: Vec::new(),
+            turns_lost: false,
+            startup,
+            statements: 0,
+            sqlstate: None,
+            terminated: false,
+            state: State::Startup,
+        }
+    }
+
+    /// The clocks, for this look at the bytes.
+    pub fn now(&self) -> Now {
+        Now::read()
+    }
+
+    /// Whether the session took its first request.
+    pub fn is_ready(&self) -> bool {
+        self.startup.recorded
+    }
+
+    /// Whether the client said goodbye.
+    pub fn client_said_goodbye(&self) -> bool {
+        self.terminated
+    }
+
+    /// Whether the worker should read no more from this client for now.
+    pub fn saturated(&self) -> bool {
+        self.recording.sink.saturated()
+    }
+
+    /// Completes when the log has taken enough.
+    pub fn taken(&self) -> Pin<Box<dyn Future<Output = Result<(), NotRecorded>>>> {
+        let sink = self.recording.sink.clone();
+        Box::pin(async move { sink.ready().await })
+    }
+
+    /// Shows the session's state to whoever asks.
+    pub fn show(&mut self, session: &Session) {
+        let state = session.state();
+        if state != self.state {
+            self.state = state;
+            let shown = &self.entry.shown;
+            shown.state.store(state_index(state), Ordering::Relaxed);
+            shown.state_since.store(Now::read().wall.0, Ordering::Relaxed);
+        }
+    }
+
+    /// `count` more bytes of the client's stream were read. Gives what is to be awaited before they are looked at, when another
+    /// process than before wrote some of them.
+    pub fn look_for_writers(&mut self, count: usize) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+        self.read += count as u64;
+        self.changes.extend(self.registration.changes());
+        self.identify_next()
+    }
+
+    fn identify_next(&self) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+        let actor = self.changes.front()?.actor;
+        let identifier = self.recording.identifier.clone();
+        Some(Box::pin(async move { identifier.who(actor).await }))
+    }
+
+    /// The process of the oldest change is known; gives what is to be awaited next, if anything.
+    pub fn writer_identified(&mut self, who: Arc<Who>) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+        if let Some(change) = self.changes.pop_front() {
+            let tier = if change.tier == 2 { Tier::T2 } else { Tier::T1 };
+            let from = self.offset(change.seq);
+            if self.turns.len() >= TURNS_MAX {
+                self.turns.remove(0);
+                self.turns_lost = true;
+            }
+            self.turns.push(Turn { from, who, tier });
+        }
+        self.identify_next()
+    }
+
+    /// Offset in the client's stream of a TCP sequence number, which is somewhere near what was read.
+    fn offset(&self, seq: u32) -> u64 {
+        let distance = seq.wrapping_sub(self.flow.first_seq).wrapping_sub(self.read as u32) as i32;
+        self.read.saturating_add_signed(i64::from(distance))
+    }
+
+    /// Records what is to be recorded of an event. A statement that waits gets its decision.
+    pub fn event(&mut self, event: Event, now: Now) -> Result<Option<Decided>, NotRecorded> {
+        match event {
+            Event::StatementReady(ready) => {
+                // The seam for policy and for the durable intent: today every statement goes as long as it can be recorded.
+                self.recording.sink.check()?;
+                return Ok(Some(Decided { id: ready.id, decision: Decision::Forward }));
+            }
+            Event::StatementDone(statement) => {
+                let _: Recorded = self.statement(&statement, now)?;
+            }
+            Event::Authentication(asked) => self.authentication(&asked),
+            Event::BackendKeyData { pid, key: _ } => {
+                self.startup.backend_pid = Some(pid);
+                self.entry.shown.backend_pid.store(pid, Ordering::Relaxed);
+            }
+            Event::ParameterStatus { name, value } => match &*name {
+                b"client_encoding" => self.startup.client_encoding = Some(value),
+                b"server_version" => self.startup.server_version = Some(value),
+                _ => {}
+            },
+            Event::NegotiateProtocolVersion { newest } => self.startup.minor = newest as u16,
+            Event::SessionReady => {
+                let _: Recorded = self.session_start(now)?;
+            }
+            Event::ServerError { fatal: _, sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
+            Event::Terminate => self.terminated = true,
+        }
+        Ok(None)
+    }
+
+    fn authentication(&mut self, asked: &AuthenticationAsked) {
+        let first = &mut self.startup.authentication;
+        match asked {
+            // Nothing was asked before: the server trusts.
+            AuthenticationAsked::Ok => {
+                first.get_or_insert("trust");
+            }
+            AuthenticationAsked::CleartextPassword => *first = Some("password"),
+            AuthenticationAsked::Md5Password => *first = Some("md5"),
+            AuthenticationAsked::Gss => *first = Some("gss"),
+            AuthenticationAsked::Sspi => *first = Some("sspi"),
+            AuthenticationAsked::Sasl(mechanisms) => {
+                let offers = |name: &[u8]| mechanisms.iter().any(|m| m.starts_with(name));
+                *first = Some(match (offers(b"SCRAM-SHA-256"), offers(b"OAUTHBEARER")) {
+                    (true, _) => "scram-sha-256",
+                    (false, true) => "oauth",
+                    (false, false) => "sasl",
+                });
+            }
+            AuthenticationAsked::Continue => {}
+            AuthenticationAsked::Obsolete => *first = Some("obsolete"),
+        }
+    }
+
+    fn session_start(&mut self, now: Now) -> Result<Recorded, NotRecorded> {
+        self.startup.recorded = true;
+        let startup = &self.startup;
+        let record = SessionStart {
+            actor: &self.opener.full,
+            tier: self.recording.tier,
+            confidence: self.confidence(),
+            destination: dial::destination(&self.flow),
+            source: dial::source(&self.flow),
+            netns_cookie: self.flow.opener.netns_cookie,
+            database_user: &startup.database_user,
+            database: &startup.database,
+            application_name: startup.application_name.as_deref(),
+            client_encoding: startup.client_encoding.as_deref(),
+            server_version: startup.server_version.as_deref(),
+            protocol: (3, startup.minor),
+            authentication: startup.authentication.unwrap_or("unknown"),
+            backend_pid: startup.backend_pid,
+        };
+        self.recording.sink.record(&self.seq.stamp(now), &record)
+    }
+
+    fn confidence(&self) -> Confidence {
+        let watched = self.recording.tier != Tier::T0;
+        if watched && !self.turns_lost && self.registration.complete() {
+            Confidence::Exact
+        } else {
+            Confidence::OpenerOrLater
+        }
+    }
+
+    fn statement(&mut self, done: &core::Statement, now: Now) -> Result<Recorded, NotRecorded> {
+        let (start, end) = (done.span.start, done.span.end);
+        // The turn in which the statement begins, and those that begin inside of it.
+        let first = self.turns.partition_point(|turn| turn.from <= start);
+        let inside = self.turns[first..].iter().take_while(|turn| turn.from < end);
+        let shared: Vec<Json> =
+            inside.take(WRITERS_MAX).map(|turn| turn.who.compact.clone()).collect();
+        let turn = first.checked_sub(1).map(|index| &self.turns[index]);
+        let (writer, tier) = match turn {
+            Some(turn) => (&turn.who.compact, turn.tier),
+            None => (&self.opener.compact, self.recording.tier),
+        };
+        let tier = match self.confidence() {
+            Confidence::Exact => tier,
+            Confidence::OpenerOrLater => Tier::T0,
+        };
+
+        let audit = &self.recording.audit;
+        let results: Vec<ResultPart<'_>> = done
+            .results
+            .iter()
+            .map(|result| ResultPart {
+                tag: result.tag.as_bytes(),
+                rows: result.rows,
+            })
+            .collect();
+        let encoding = self.startup.client_encoding.as_deref().filter(|e| *e != b"UTF8");
+        let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
+        let record = Statement {
+            kind: kind(done.kind),
+            text: Excerpt::beginning(&done.text, done.text_bytes as u64)
+                .shortened(audit.statement_bytes_max),
+            text_state: text_state(done.text_state),
+            client_encoding: encoding,
+            name: done.statement_name(),
+            portal: &done.portal,
+            function_oid: done.function,
+            parameters: match audit.parameters {
+                config::Parameters::Omit => Parameters::Omitted(done.parameters_count()),
+                config::Parameters::Record => Parameters::Listed(&Bound(done)),
+            },
+            tag: done.tag.as_bytes(),
+            rows: done.rows,
+            row_bytes: done.row_bytes,
+            results: &results,
+            results_total: done.results_total.into(),
+            copy_in: done.copy_in.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
+            copy_out: done.copy_out.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
+            outcome: outcome(done.outcome),
+            sqlstate: done.sqlstate,
+            commit_sqlstate: done.sync_sqlstate,
+            started: WallNanos::at(BootNanos(done.started), now),
+            first_response_us: done.first_response.map(us),
+            duration_us: us(done.done),
+            transaction: done.transaction.map(transaction),
+            writer,
+            tier,
+            shared_with: &shared,
+        };
+        let stamp = self.seq.stamp(now);
+        let recorded = self.recording.sink.record(&stamp, &record);
+        drop(shared);
+        self.statements += 1;
+        let shown = &self.entry.shown;
+        shown.statements.fetch_add(1, Ordering::Relaxed);
+        shown.rows.fetch_add(done.rows, Ordering::Relaxed);
+        // Statements come in the order of their bytes: earlier turns but the last are of no more use.
+        if first > 1 {
+            self.turns.drain(..first - 1);
+        }
+        recorded
+    }
+
+    /// The last record of the session. `session_start` comes first, should it not have been written yet.
+    pub fn end(mut self, end: Ended<'_>) {
+        let now = self.now();
+        if !self.startup.recorded {
+            let _ = self.session_start(now);
+        }
+        let connect = WallNanos::at(BootNanos(self.flow.connect_boottime_ns), now);
+        let record = SessionEnd {
+            reason: end.reason,
+            detail: end.detail,
+            sqlstate: end.sqlstate.or(self.sqlstate),
+            statements: self.statements,
+            client_bytes: end.client_bytes,
+            server_bytes: end.server_bytes,
+            duration_us: now.wall.0.saturating_sub(connect.0) / 1000,
+        };
+        // The session is over: nobody is left to be told that this could not be written; the log counts it.
+        let _ = self.recording.sink.record(&self.seq.stamp(now), &record);
+    }
+}
+
+/// Asks for a process before it is needed.
+pub fn ask(identifier: &Identifier, flow: &Flow) -> Answer {
+    identifier.ask(flow.opener)
+}
+
+/// How a session ended.
+pub struct Ended<'a> {
+    /// Why.
+    pub reason: crate::audit::EndReason,
+    /// More about it; no SQL.
+    pub detail: Option<&'a str>,
+    /// The agent's own SQLSTATE.
+    pub sqlstate: Option<[u8; 5]>,
+    /// Bytes read from the client.
+    pub client_bytes: u64,
+    /// Bytes read from the server.
+    pub server_bytes: u64,
+}
+
+/// Parameters where the core holds them.
+struct Bound<'a>(&'a core::Statement);
+
+impl ParameterSource for Bound<'_> {
+    fn count(&self) -> usize {
+        self.0.parameters_count()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Parameter<'_>)) {
+        for p in self.0.parameters() {
+            let value = p.value.map(|kept| Excerpt::beginning(kept, p.bytes.into()));
+            take(Parameter { format: p.format, type_oid: p.type_oid, value });
+        }
+    }
+}
+
+fn text_state(state: core::TextState) -> TextState {
+    match state {
+        // That it was cut is said by the excerpt.
+        core::TextState::Exact | core::TextState::Cut => TextState::Exact,
+        core::TextState::Malformed => TextState::Malformed,
+        core::TextState::Unknown => TextState::Unknown,
+    }
+}
+
+fn kind(kind: core::Kind) -> StatementKind {
+    match kind {
+        core::Kind::Simple => StatementKind::Simple,
+        core::Kind::Parse => StatementKind::Parse,
+        core::Kind::Bind => StatementKind::Bind,
+        core::Kind::Execute => StatementKind::Extended,
+        core::Kind::FunctionCall => StatementKind::FunctionCall,
+        core::Kind::Describe => StatementKind::Describe,
+        core::Kind::Close => StatementKind::Close,
+        core::Kind::Flush => StatementKind::Flush,
+    }
+}
+
+fn outcome(outcome: core::Outcome) -> Outcome {
+    match outcome {
+        core::Outcome::Completed => Outcome::Completed,
+        core::Outcome::Suspended => Outcome::Suspended,
+        core::Outcome::Failed => Outcome::Failed,
+        core::Outcome::Skipped => Outcome::Skipped,
+        core::Outcome::Unfinished => Outcome::Unfinished,
+        core::Outcome::Unsent => Outcome::Unsent,
+    }
+}
+
+fn transaction(status: TransactionStatus) -> Transaction {
+    match status {
+        TransactionStatus::Idle => Transaction::Idle,
+        TransactionStatus::Open => Transaction::Open,
+        TransactionStatus::Failed => Transaction::Failed,
+    }
+}
+
+fn state_index(state: State) -> u8 {
+    match state {
+        State::Startup => 0,
+        State::Idle => 1,
+        State::Active => 2,
+        State::IdleInTransaction => 3,
+        State::IdleInFailedTransaction => 4,
+        State::CopyIn => 5,
+        State::CopyOut => 6,
+        State::CopyBoth => 7,
+        State::Closing => 8,
+    }
+}

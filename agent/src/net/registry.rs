@@ -1,0 +1,131 @@
+//! Sessions as others see them: for `pgward sessions`, for cancel requests, for the limit on their number.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use super::identify::Who;
+use crate::audit::{SessionId, Tier, WallNanos};
+
+/// What a session shows of itself. Written by its worker with plain stores, read by whoever asks.
+#[derive(Debug)]
+pub struct Shown {
+    /// Which session.
+    pub id: SessionId,
+    /// When the process called `connect`.
+    pub since: WallNanos,
+    /// Where it wanted to go.
+    pub destination: SocketAddr,
+    /// Best tier that watches its writers.
+    pub tier: Tier,
+    /// The process that opened it.
+    pub who: OnceLock<Arc<Who>>,
+    /// Database and user.
+    pub startup: OnceLock<(String, String)>,
+    /// Index into [`STATES`].
+    pub state: AtomicU8,
+    /// The server's process number, 0 while unknown.
+    pub backend_pid: AtomicU32,
+    /// Statements recorded.
+    pub statements: AtomicU64,
+    /// Rows sent to the client.
+    pub rows: AtomicU64,
+    /// When its state last changed, nanoseconds since 1970.
+    pub state_since: AtomicU64,
+}
+
+/// Names of the states of a session, as `pgward sessions` prints them.
+pub const STATES: [&str; 9] = [
+    "startup",
+    "idle",
+    "active",
+    "idle in transaction",
+    "idle in transaction (aborted)",
+    "copy in",
+    "copy out",
+    "replication",
+    "closing",
+];
+
+/// All sessions of the agent.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<BTreeMap<u64, Arc<Shown>>>,
+    statements: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Registry {
+    /// Adds a session, unless there are `max` already. It leaves when the value is dropped.
+    pub fn enter(self: &Arc<Self>, shown: Shown, max: usize) -> Option<Entry> {
+        let mut sessions = self.locked();
+        if sessions.len() >= max {
+            return None;
+        }
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let shown = Arc::new(shown);
+        sessions.insert(shown.id.counter, shown.clone());
+        Some(Entry { registry: self.clone(), shown })
+    }
+
+    /// All sessions, oldest first.
+    pub fn all(&self) -> Vec<Arc<Shown>> {
+        self.locked().values().cloned().collect()
+    }
+
+    /// Sessions now.
+    pub fn len(&self) -> usize {
+        self.locked().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sessions since the start.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Statements of ended sessions and of those that go on.
+    pub fn statements(&self) -> u64 {
+        let sessions = self.locked();
+        let live: u64 = sessions.values().map(|s| s.statements.load(Ordering::Relaxed)).sum();
+        live + self.statements.load(Ordering::Relaxed)
+    }
+
+    /// The session that a cancel request for `pid` at `destination` is about.
+    pub fn by_backend(&self, destination: SocketAddr, pid: u32) -> Option<SessionId> {
+        self.locked()
+            .values()
+            .find(|s| s.destination == destination && s.backend_pid.load(Ordering::Relaxed) == pid)
+            .map(|s| s.id)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Shown>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place in the registry.
+#[derive(Debug)]
+pub struct Entry {
+    registry: Arc<Registry>,
+    /// What it shows.
+    pub shown: Arc<Shown>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut sessions = self.registry.locked();
+        sessions.remove(&self.shown.id.counter);
+        let statements = self.shown.statements.load(Ordering::Relaxed);
+        self.registry.statements.fetch_add(statements, Ordering::Relaxed);
+    }
+}

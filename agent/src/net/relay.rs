@@ -1,0 +1,425 @@
+//! Copies bytes between client and server, through the protocol core.
+//!
+//! The two directions are independent: each reads only while nothing of its own waits to be sent, so that a slow peer slows
+//! its own direction and nothing grows. What passes is what the core released; bytes are forwarded from the buffer that they
+//! were read into, which all sessions of a worker share. A session at rest owns no buffer.
+//!
+//! ```text
+//!   read ──► scratch ──► core: how many may go? ──► write
+//!                              │ not all, or the peer is slow
+//!                              ▼
+//!                            held  (start .. start+cleared may go, the rest waits for the core)
+//! ```
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    identify::Who,
+    recorder::{Decided, Recorder},
+};
+use crate::{
+    audit::NotRecorded,
+    pg::{self, Session},
+};
+
+/// Bytes read at once; one buffer of this size per worker.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye, or closed.
+    ClientClosed,
+    /// The server closed.
+    ServerClosed,
+    /// A socket failed.
+    Broken(Peer, io::Error),
+}
+
+/// One of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The application.
+    Client,
+    /// The database.
+    Server,
+}
+
+/// The session must end because of something that is to be told to the client.
+#[derive(Debug, Error)]
+pub enum RelayError {
+    /// A peer broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] pg::Error),
+    /// No record can be made.
+    #[error(transparent)]
+    NotRecorded(#[from] NotRecorded),
+}
+
+/// A session after its startup packet.
+pub struct Relay<C, S> {
+    client: C,
+    server: S,
+    session: Session,
+    recorder: Recorder,
+    up: Pump,
+    down: Pump,
+    /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
+    identifying: Option<Pin<Box<dyn Future<Output = Arc<Who>>>>>,
+    /// Waiting for the log to take what was recorded.
+    recording: Option<Pin<Box<dyn Future<Output = Result<(), NotRecorded>>>>>,
+}
+
+#[derive(Default)]
+struct Pump {
+    held: Vec<u8>,
+    start: usize,
+    cleared: usize,
+    eof: bool,
+    shut: bool,
+    /// The core had bytes that it did not release.
+    waiting: bool,
+    bytes: u64,
+}
+
+impl Pump {
+    fn unsent(&self) -> &[u8] {
+        &self.held[self.start..self.start + self.cleared]
+    }
+
+    fn undecided(&self) -> &[u8] {
+        &self.held[self.start + self.cleared..]
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.start += count;
+        self.cleared -= count;
+        if self.start == self.held.len() {
+            // Give the memory back: most sessions rest most of the time.
+            *self = Self { held: Vec::new(), start: 0, ..std::mem::take(self) };
+        } else if self.cleared == 0 && self.start > self.held.len() / 2 {
+            self.held.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Keeps what of `bytes` was not written; its first `cleared` bytes may go.
+    fn keep(&mut self, bytes: &[u8], cleared: usize) {
+        if !bytes.is_empty() {
+            self.held.extend_from_slice(bytes);
+            self.cleared += cleared;
+        }
+    }
+}
+
+impl<C, S> Relay<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// A relay between two connected streams. `for_server` is sent first (the startup packet); `from_client` was read from the
+    /// client already and belongs to the session.
+    pub fn new(
+        client: C,
+        server: S,
+        session: Session,
+        recorder: Recorder,
+        for_server: &[u8],
+        from_client: &[u8],
+    ) -> Self {
+        let mut up = Pump::default();
+        up.keep(for_server, for_server.len());
+        up.held.extend_from_slice(from_client);
+        up.waiting = !from_client.is_empty();
+        Self {
+            client,
+            server,
+            session,
+            recorder,
+            up,
+            down: Pump::default(),
+            identifying: None,
+            recording: None,
+        }
+    }
+
+    /// Relays until one side is done. `scratch` lends a worker's buffer for the time of a poll.
+    pub async fn run(&mut self, scratch: &super::worker::Scratch) -> Result<End, RelayError> {
+        poll_fn(|cx| scratch.with(|buffer| self.poll(cx, buffer))).await
+    }
+
+    /// Relays until the session takes its first request (`None`) or ends.
+    pub async fn run_until_ready(
+        &mut self,
+        scratch: &super::worker::Scratch,
+    ) -> Option<Result<End, RelayError>> {
+        poll_fn(|cx| match scratch.with(|buffer| self.poll(cx, buffer)) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if self.is_ready() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The parts, when it is over: what is to be told to the client, and what is to be recorded.
+    pub fn finish(mut self) -> Finished<C> {
+        let now = self.recorder.now();
+        self.session.handle_close(now.boot.0);
+        while let Some(event) = self.session.poll_event() {
+            // The session ends anyway: a failing log can't end it twice.
+            let _ = self.recorder.event(event, now);
+        }
+        Finished {
+            client: self.client,
+            recorder: self.recorder,
+            client_bytes: self.up.bytes,
+            server_bytes: self.down.bytes,
+            client_is_mid_message: self.down.cleared > 0,
+        }
+    }
+
+    /// Whether the session took its first request.
+    pub fn is_ready(&self) -> bool {
+        self.recorder.is_ready()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<End, RelayError>> {
+        loop {
+            let up = self.poll_up(cx, scratch)?;
+            let down = self.poll_down(cx, scratch)?;
+            self.recorder.show(&self.session);
+            match (up, down) {
+                (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(Ok(end)),
+                (Step::Idle, Step::Idle) => return Poll::Pending,
+                (Step::Progress, _) | (_, Step::Progress) => {}
+            }
+        }
+    }
+
+    /// Client to server.
+    fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
+        if self.up.cleared > 0 {
+            return Ok(match Pin::new(&mut self.server).poll_write(cx, self.up.unsent()) {
+                Poll::Pending => Step::Idle,
+                Poll::Ready(Ok(count)) => {
+                    self.up.sent(count);
+                    Step::Progress
+                }
+                // Its last words may still wait to be read: the other direction decides how this ends.
+                Poll::Ready(Err(_)) => {
+                    self.up = Pump { eof: true, shut: true, bytes: self.up.bytes, ..Pump::default() };
+                    Step::Progress
+                }
+            });
+        }
+        if self.poll_waits(cx)?.is_pending() {
+            return Ok(Step::Idle);
+        }
+        if self.up.waiting {
+            let held = std::mem::take(&mut self.up.held);
+            let released = self.look_up(&held[self.up.start..]);
+            self.up.held = held;
+            self.up.cleared = released?;
+            if self.up.cleared > 0 || self.identifying.is_some() {
+                return Ok(Step::Progress);
+            }
+        }
+        if self.up.eof {
+            return Ok(self.poll_shut_server(cx));
+        }
+        let undecided = self.up.undecided().len();
+        if undecided > 0 && undecided >= self.session.frontend_bytes_wanted() {
+            return Ok(Step::Idle); // the server owes too many answers: they make room
+        }
+        let mut buf = ReadBuf::new(scratch);
+        match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
+            Poll::Pending => Ok(Step::Idle),
+            Poll::Ready(Err(e)) => Ok(Step::End(End::Broken(Peer::Client, e))),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                self.up.eof = true;
+                Ok(Step::Progress)
+            }
+            Poll::Ready(Ok(())) => {
+                let count = buf.filled().len();
+                self.up.bytes += count as u64;
+                self.identifying = self.recorder.look_for_writers(count);
+                if !self.up.held.is_empty() || self.identifying.is_some() {
+                    self.up.held.extend_from_slice(&scratch[..count]);
+                    self.up.waiting = true;
+                    return Ok(Step::Progress);
+                }
+                let bytes = &scratch[..count];
+                let released = self.look_up(bytes)?;
+                let written = match released {
+                    0 => 0,
+                    _ => match Pin::new(&mut self.server).poll_write(cx, &bytes[..released]) {
+                        Poll::Ready(Ok(written)) => written,
+                        Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
+                    },
+                };
+                self.up.keep(&bytes[written..], released - written);
+                Ok(Step::Progress)
+            }
+        }
+    }
+
+    /// Lets the core look at client bytes, and decides what it asks about.
+    fn look_up(&mut self, bytes: &[u8]) -> Result<usize, RelayError> {
+        let now = self.recorder.now();
+        let mut released = 0;
+        loop {
+            let passed = self.session.handle_frontend(now.boot.0, &bytes[released..])?;
+            released += passed;
+            let mut decided = false;
+            while let Some(event) = self.session.poll_event() {
+                if let Some(Decided { id, decision }) = self.recorder.event(event, now)? {
+                    self.session.handle_decision(id, decision);
+                    decided = true;
+                }
+            }
+            if !decided && (passed == 0 || released == bytes.len()) {
+                self.up.waiting = released < bytes.len();
+                if self.recorder.saturated() {
+                    self.recording = Some(self.recorder.taken());
+                }
+                return Ok(released);
+            }
+        }
+    }
+
+    /// Server to client.
+    fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
+        if self.down.cleared > 0 {
+            return Ok(match Pin::new(&mut self.client).poll_write(cx, self.down.unsent()) {
+                Poll::Pending => Step::Idle,
+                Poll::Ready(Ok(count)) => {
+                    self.down.sent(count);
+                    Step::Progress
+                }
+                Poll::Ready(Err(e)) => Step::End(End::Broken(Peer::Client, e)),
+            });
+        }
+        if self.down.eof {
+            return Ok(Step::End(match self.recorder.client_said_goodbye() || self.up.eof {
+                true => End::ClientClosed,
+                false => End::ServerClosed,
+            }));
+        }
+        let mut buf = ReadBuf::new(scratch);
+        match Pin::new(&mut self.server).poll_read(cx, &mut buf) {
+            Poll::Pending => Ok(Step::Idle),
+            Poll::Ready(Err(e)) => Ok(Step::End(End::Broken(Peer::Server, e))),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                self.down.eof = true;
+                // What is held is the beginning of a message that never came whole: the client gets it as the server sent it.
+                self.down.cleared = self.down.held.len() - self.down.start;
+                Ok(Step::Progress)
+            }
+            Poll::Ready(Ok(())) => {
+                let count = buf.filled().len();
+                self.down.bytes += count as u64;
+                if !self.down.held.is_empty() {
+                    let mut held = std::mem::take(&mut self.down.held);
+                    held.extend_from_slice(&scratch[..count]);
+                    let released = self.look_down(&held[self.down.start..]);
+                    self.down.held = held;
+                    self.down.cleared = released?;
+                    return Ok(Step::Progress);
+                }
+                let bytes = &scratch[..count];
+                let released = self.look_down(bytes)?;
+                let written = match released {
+                    0 => 0,
+                    _ => match Pin::new(&mut self.client).poll_write(cx, &bytes[..released]) {
+                        Poll::Ready(Ok(written)) => written,
+                        Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
+                    },
+                };
+                self.down.keep(&bytes[written..], released - written);
+                Ok(Step::Progress)
+            }
+        }
+    }
+
+    fn look_down(&mut self, bytes: &[u8]) -> Result<usize, RelayError> {
+        debug_assert!(!self.down.undecided().is_empty() || self.down.held.is_empty());
+        let now = self.recorder.now();
+        let mut released = 0;
+        loop {
+            let passed = self.session.handle_backend(now.boot.0, &bytes[released..])?;
+            released += passed;
+            while let Some(event) = self.session.poll_event() {
+                self.recorder.event(event, now)?;
+            }
+            if passed == 0 || released == bytes.len() {
+                return Ok(released);
+            }
+        }
+    }
+
+    /// Identities and the log: nothing from the client is looked at while either is waited for.
+    fn poll_waits(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, RelayError> {
+        if let Some(identifying) = &mut self.identifying {
+            let Poll::Ready(who) = identifying.as_mut().poll(cx) else {
+                return Ok(Poll::Pending);
+            };
+            self.identifying = self.recorder.writer_identified(who);
+            if self.identifying.is_some() {
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+        }
+        if let Some(recording) = &mut self.recording {
+            let Poll::Ready(result) = recording.as_mut().poll(cx) else {
+                return Ok(Poll::Pending);
+            };
+            self.recording = None;
+            result?;
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// The client will send no more, and all it sent is on its way: say so to the server, once.
+    fn poll_shut_server(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.up.shut {
+            return Step::Idle;
+        }
+        match Pin::new(&mut self.server).poll_shutdown(cx) {
+            Poll::Pending => Step::Idle,
+            Poll::Ready(_) => {
+                self.up.shut = true;
+                Step::Progress
+            }
+        }
+    }
+}
+
+/// What is left of a relay.
+pub struct Finished<C> {
+    /// The client's stream.
+    pub client: C,
+    /// For the last record.
+    pub recorder: Recorder,
+    /// Bytes read from the client.
+    pub client_bytes: u64,
+    /// Bytes read from the server.
+    pub server_bytes: u64,
+    /// Part of a message is on its way to the client: an error message can't be put behind it.
+    pub client_is_mid_message: bool,
+}
+
+enum Step {
+    Progress,
+    Idle,
+    End(End),
+}
+

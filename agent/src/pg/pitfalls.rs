@@ -1,0 +1,1 @@
+//! How proxies of this kind failed, and what excludes it here.

@@ -1,0 +1,544 @@
+//! The server's direction.
+
+use std::sync::Arc;
+
+use super::pending::{Pending, must_fail};
+use super::report::{
+    AuthenticationAsked, Bound, CancelKey, CopyCount, Event, Kind, Outcome, Statement, Tag,
+};
+use super::{Copying, DONE_WAITING_MAX, EVENTS_MAX, Phase, Session};
+use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
+use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header};
+use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
+use crate::pg::frontend::Target;
+
+/// Largest length field of messages that may be long: the server's integer is signed.
+const LONG_BYTES_MAX: u32 = 0x7fff_ffff;
+/// Largest length field of authentication requests: a GSSAPI token of 64 KiB.
+const AUTHENTICATION_ASKED_BYTES_MAX: u32 = 1 << 17;
+/// Largest length field of a `ParameterDescription`: 65535 types.
+const PARAMETER_DESCRIPTION_BYTES_MAX: u32 = 4 + 2 + 4 * 65_535;
+/// Bytes of a `CommandComplete` that are read.
+const TAG_PREFIX_BYTES: u32 = 128;
+/// Bytes of an `ErrorResponse` that are read: severity and SQLSTATE come first.
+const ERROR_PREFIX_BYTES: u32 = ErrorHead::PREFIX_BYTES_MAX as u32;
+
+enum Step {
+    Took(usize),
+    Wait,
+}
+
+impl Session {
+    /// Looks at the server's bytes that were not released yet and returns how many of them may be
+    /// forwarded to the client now: normally all of them.
+    ///
+    /// Held until complete are only the messages the session learns from, and of long ones only
+    /// the beginning. `now` and the order of calls are as for [`Session::handle_frontend`].
+    ///
+    /// Errors: the server sent something that is no message, or answers nothing that was asked, so
+    /// that what it does can no longer be told. Nothing at or behind the front of `input` may be
+    /// forwarded.
+    pub fn handle_backend(&mut self, now: u64, input: &[u8]) -> Result<usize, Error> {
+        let mut taken = 0;
+        self.back_wanted = 0;
+        loop {
+            match self.back_step(now, &input[taken..]) {
+                Ok(Step::Took(bytes)) => {
+                    taken += bytes;
+                    self.counters.backend_bytes += bytes as u64;
+                }
+                Ok(Step::Wait) => return Ok(taken),
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => return Ok(taken),
+            }
+        }
+    }
+
+    #[inline]
+    fn back_step(&mut self, now: u64, rest: &[u8]) -> Result<Step, Error> {
+        if rest.is_empty() {
+            return Ok(Step::Wait);
+        }
+        if self.back_body_left > 0 {
+            let passed = rest.len().min(self.back_body_left as usize);
+            self.back_body_left -= passed as u32;
+            return Ok(Step::Took(passed));
+        }
+        if self.phase == Phase::Raw {
+            return Ok(Step::Took(rest.len()));
+        }
+        if self.events.len() >= EVENTS_MAX {
+            return Ok(Step::Wait);
+        }
+        let Some(header) = Header::read(rest) else { return Ok(Step::Wait) };
+        if header.tag == b'D' {
+            return self.rows(now, rest).map(Step::Took);
+        }
+        self.answer_message(now, header, rest)
+    }
+
+    /// Counts a run of `DataRow` messages by their headers.
+    fn rows(&mut self, now: u64, rest: &[u8]) -> Result<usize, Error> {
+        let copying = self.copy.from_client || self.copy.to_client;
+        self.drop_copy_data();
+        let statement = match self.owed.front() {
+            Some(Pending::Query(statement) | Pending::Execute(statement))
+                if !copying && statement.sqlstate.is_none() && !must_fail(statement) =>
+            {
+                statement
+            }
+            _ => return Err(self.unexpected(b'D')),
+        };
+        let (mut taken, mut rows, mut bytes) = (0, 0_u64, 0_u64);
+        while let Some(header) = Header::read(&rest[taken..])
+            && header.tag == b'D'
+        {
+            let body = match header.body_bytes(LONG_BYTES_MAX) {
+                Ok(body) => body,
+                Err(_) if taken > 0 => break,
+                Err(fault) => return Err(Error::server(fault)),
+            };
+            rows += 1;
+            bytes += u64::from(body);
+            let left = rest.len() - taken - HEADER_BYTES;
+            if left < body as usize {
+                self.back_body_left = body - left as u32;
+                taken = rest.len();
+                break;
+            }
+            taken += HEADER_BYTES + body as usize;
+        }
+        statement.first_response.get_or_insert(now);
+        statement.rows += rows;
+        statement.row_bytes += bytes;
+        self.counters.rows += rows;
+        Ok(taken)
+    }
+
+    fn answer_message(&mut self, now: u64, header: Header, rest: &[u8]) -> Result<Step, Error> {
+        let tag = header.tag;
+        if tag == b'E' && header.length > BACKEND_SHORT_BYTES_MAX && self.before_authentication() {
+            self.phase = Phase::Raw;
+            self.events.push_back(Event::ServerError { fatal: true, sqlstate: None });
+            return Ok(Step::Took(rest.len()));
+        }
+        let Some((length_max, read_max)) = reading(tag) else {
+            return Err(Error::server(BytesFault::UnknownTag { tag }));
+        };
+        let body = header.body_bytes(length_max).map_err(Error::server)?;
+        let needed = HEADER_BYTES + body.min(read_max) as usize;
+        let Some(seen) = rest.get(HEADER_BYTES..needed) else {
+            self.back_wanted = needed;
+            return Ok(Step::Wait);
+        };
+        self.answer(now, tag, seen, body)?;
+        let passed = rest.len().min(HEADER_BYTES + body as usize);
+        self.back_body_left = body - (passed - HEADER_BYTES) as u32;
+        Ok(Step::Took(passed))
+    }
+
+    fn before_authentication(&self) -> bool {
+        matches!(self.phase, Phase::Opening { answers_ahead: _ } | Phase::Asked)
+    }
+
+    /// Acts on a message of which `seen` is the part of the body that [`reading`] asks for.
+    fn answer(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
+        match (tag, self.phase) {
+            // May come at any time and answer nothing.
+            (b'N' | b'A', _) => Ok(()),
+            (b'S', _) => {
+                if let Backend::ParameterStatus { name, value } = read(tag, seen)? {
+                    let (name, value) = (name.into(), value.into());
+                    self.events.push_back(Event::ParameterStatus { name, value });
+                }
+                Ok(())
+            }
+            (b'E', _) => self.error(now, ErrorHead::read(seen)),
+            (_, Phase::Closing | Phase::Raw) => Ok(()),
+            (b'R' | b'v', Phase::Opening { .. } | Phase::Asked) | (b'K', Phase::Accepted) => {
+                self.startup_message(tag, seen)
+            }
+            (b'Z', Phase::Accepted | Phase::Ready) => {
+                let status = seen.first().copied().unwrap_or_default();
+                let status = TransactionStatus::from_byte(status).map_err(Error::server)?;
+                if body != 1 {
+                    let found = body as usize - 1;
+                    return Err(Error::server(BytesFault::Trailing { found }));
+                }
+                self.ready(now, status)
+            }
+            (_, Phase::Ready) => self.answer_owed(now, tag, seen, body),
+            _ => Err(self.unexpected(tag)),
+        }
+    }
+
+    fn startup_message(&mut self, tag: u8, seen: &[u8]) -> Result<(), Error> {
+        let event = match read(tag, seen)? {
+            Backend::Authentication(request) => {
+                self.phase = match (&request, self.phase) {
+                    (Authentication::Ok, _) => Phase::Accepted,
+                    // May be the last step, behind which no answer comes.
+                    (Authentication::GssContinue(_) | Authentication::SaslFinal(_), phase) => phase,
+                    (_, Phase::Opening { answers_ahead: ahead @ 1.. }) => {
+                        Phase::Opening { answers_ahead: ahead - 1 }
+                    }
+                    _ => Phase::Asked,
+                };
+                Event::Authentication(asked(&request))
+            }
+            Backend::BackendKeyData { pid, key } => {
+                Event::BackendKeyData { pid, key: CancelKey(key.into()) }
+            }
+            Backend::NegotiateProtocolVersion { newest, options: _ } => {
+                Event::NegotiateProtocolVersion { newest }
+            }
+            _ => return Err(self.unexpected(tag)),
+        };
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    /// A message that answers the oldest one owed.
+    fn answer_owed(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
+        self.drop_copy_data();
+        let to_client = self.copy.to_client;
+        let copying = to_client || self.copy.from_client;
+        let Some(front) = self.owed.front() else { return Err(self.unexpected(tag)) };
+        if let Some(statement) = front.statement() {
+            if statement.sqlstate.is_some() || must_fail(statement) {
+                return Err(self.unexpected(tag));
+            }
+            statement.first_response.get_or_insert(now);
+        }
+        match (front, tag) {
+            (Pending::Query(_), b'T') if !copying => {}
+            (Pending::Query(statement) | Pending::Execute(statement), b'd') if to_client => {
+                let nothing = CopyCount { bytes: 0, rows: Some(0) };
+                let copied = statement.copy_out.get_or_insert(nothing);
+                copied.bytes += u64::from(body);
+                copied.rows = copied.rows.map(|rows| rows + 1);
+            }
+            (Pending::Query(_) | Pending::Execute(_), b'c') if to_client => {
+                self.copy.to_client = false;
+            }
+            (Pending::Query(_) | Pending::Execute(_), b'G' | b'H' | b'W') if !copying => {
+                self.begin_copy(tag, seen);
+            }
+            (Pending::Query(statement), b'C' | b'I') => {
+                let text = complete_text(tag, seen)?;
+                statement.push_result(Tag::new(text), self.limits.results_max);
+                self.names.note_tag(text);
+                self.settle_copy();
+            }
+            (Pending::Execute(statement), b'C' | b'I' | b's') => {
+                let text = complete_text(tag, seen)?;
+                statement.push_result(Tag::new(text), self.limits.results_max);
+                statement.outcome =
+                    if tag == b's' { Outcome::Suspended } else { Outcome::Completed };
+                self.settle_copy();
+                self.finish_execute(now);
+                // Behind the portal's lookup: the statement may have dropped it.
+                self.names.note_tag(text);
+            }
+            (Pending::FunctionCall(statement), b'V') if statement.results_total == 0 => {
+                statement.push_result(Tag::EMPTY, 0);
+            }
+            (Pending::Parse { prepared, origin: _ }, b'1') => {
+                let prepared = Arc::clone(prepared);
+                self.names.put_statement(prepared, &self.limits);
+                self.owed.pop();
+            }
+            (Pending::Bind { .. }, b'2') => self.finish_bind(),
+            (Pending::Close { target, name, origin: _ }, b'3') => {
+                self.names.close(*target, name);
+                self.owed.pop();
+            }
+            (Pending::Describe { target: Target::Statement, name, origin: _ }, b't') => {
+                if let Backend::ParameterDescription(types) = read(tag, seen)? {
+                    self.names.describe_statement(name, &types, &self.limits);
+                }
+            }
+            (Pending::Describe { .. }, b'T' | b'n') => {
+                self.owed.pop();
+            }
+            _ => return Err(self.unexpected(tag)),
+        }
+        self.syncs_doubtful = 0;
+        Ok(())
+    }
+
+    fn finish_bind(&mut self) {
+        if let Some(Pending::Bind { origin: _, portal, mut bound, generation }) = self.owed.pop() {
+            if generation != Some(self.names.generation()) {
+                let prepared = self.names.statement(&bound.statement).cloned();
+                bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
+            }
+            self.names.put_portal(&portal, bound, &self.limits);
+        }
+    }
+
+    /// Takes the finished `Execute` from what is owed.
+    fn finish_execute(&mut self, now: u64) {
+        if let Some(Pending::Execute(mut statement)) = self.owed.pop() {
+            self.resolve(&mut statement);
+            statement.done = now;
+            self.done(statement);
+        }
+    }
+
+    /// Gives an `Execute` what its portal stands for now that everything in front is answered.
+    fn resolve(&mut self, statement: &mut Statement) {
+        let bound = self.names.portal(&statement.portal);
+        let same = match (bound, &statement.bound) {
+            (Some(bound), Some(guessed)) => Arc::ptr_eq(bound, guessed),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            statement.apply(bound.cloned());
+        }
+    }
+
+    /// Reports a finished statement, behind the `Sync` that follows it if that was sent.
+    fn done(&mut self, statement: Box<Statement>) {
+        if self.owed.syncs() == 0 {
+            self.events.push_back(Event::StatementDone(statement));
+            return;
+        }
+        if self.done_waiting.len() >= DONE_WAITING_MAX
+            && let Some(oldest) = self.done_waiting.pop_front()
+        {
+            self.events.push_back(Event::StatementDone(oldest));
+        }
+        self.done_waiting.push_back(statement);
+    }
+
+    fn error(&mut self, now: u64, head: ErrorHead) -> Result<(), Error> {
+        self.counters.errors += 1;
+        let sqlstate = head.sqlstate;
+        let fatal = head.severity.ends_session();
+        if fatal || self.phase != Phase::Ready {
+            self.events.push_back(Event::ServerError { fatal, sqlstate });
+            if fatal {
+                self.fatal(now, sqlstate);
+            }
+            return Ok(());
+        }
+        self.drop_copy_data();
+        let swallowed = self.settle_copy();
+        self.syncs_doubtful = self.syncs_doubtful.saturating_add(swallowed);
+        match self.owed.front() {
+            None => self.events.push_back(Event::ServerError { fatal, sqlstate }),
+            Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
+                statement.first_response.get_or_insert(now);
+                statement.sqlstate = sqlstate.or(Some(*b"XX000"));
+            }
+            Some(Pending::Sync) => {
+                // The transaction of the statements in front was not committed.
+                if self.done_waiting.is_empty() {
+                    self.events.push_back(Event::ServerError { fatal, sqlstate });
+                }
+                for statement in &mut self.done_waiting {
+                    statement.sync_sqlstate = sqlstate;
+                }
+            }
+            Some(_) => {
+                if let Some(failed) = self.owed.pop() {
+                    self.fail(now, failed, sqlstate);
+                }
+                self.skip(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports a message of the extended protocol that failed.
+    fn fail(&mut self, now: u64, failed: Pending, sqlstate: Option<[u8; 5]>) {
+        let Some(mut statement) = failed.into_statement() else { return };
+        if statement.kind == Kind::Execute && !must_fail(&statement) {
+            self.resolve(&mut statement);
+        }
+        statement.outcome = Outcome::Failed;
+        statement.sqlstate = sqlstate;
+        statement.first_response.get_or_insert(now);
+        statement.done = now;
+        self.done(statement);
+    }
+
+    /// Reports what the server discards because of an error, up to the next `Sync`.
+    fn skip(&mut self, now: u64) {
+        self.skipping = true;
+        while let Some(front) = self.owed.front()
+            && !matches!(front, Pending::Sync)
+        {
+            if let Some(skipped) = self.owed.pop()
+                && skipped.is_execution()
+                && let Some(mut statement) = skipped.into_statement()
+            {
+                statement.outcome = Outcome::Skipped;
+                statement.done = now;
+                self.done(statement);
+            }
+        }
+    }
+
+    /// The server ends the session: what it was working on failed, the rest stays unfinished.
+    fn fatal(&mut self, now: u64, sqlstate: Option<[u8; 5]>) {
+        self.settle_copy();
+        self.drop_copy_data();
+        let working = match self.owed.front() {
+            Some(Pending::Sync | Pending::Copy(_)) | None => None,
+            // Before the session is ready the server has read none of it.
+            Some(_) if self.phase != Phase::Ready => None,
+            Some(_) => self.owed.pop(),
+        };
+        self.phase = Phase::Closing;
+        if let Some(working) = working {
+            self.fail(now, working, sqlstate);
+        }
+    }
+
+    /// `ReadyForQuery`.
+    fn ready(&mut self, now: u64, status: TransactionStatus) -> Result<(), Error> {
+        self.transaction = status;
+        if self.phase == Phase::Accepted {
+            self.phase = Phase::Ready;
+            self.events.push_back(Event::SessionReady);
+            return Ok(());
+        }
+        self.drop_copy_data();
+        let answered = match self.owed.front() {
+            Some(Pending::Sync) => true,
+            Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
+                statement.results_total > 0 || statement.sqlstate.is_some()
+            }
+            _ => false,
+        };
+        if !answered {
+            if self.syncs_doubtful == 0 {
+                return Err(self.unexpected(b'Z'));
+            }
+            self.syncs_doubtful -= 1;
+        } else if let Some(Pending::Query(mut statement) | Pending::FunctionCall(mut statement)) =
+            self.owed.pop()
+        {
+            statement.outcome = match statement.sqlstate {
+                Some(_) => Outcome::Failed,
+                None => Outcome::Completed,
+            };
+            statement.done = now;
+            self.done_waiting.push_back(statement);
+        }
+        self.skipping = false;
+        self.copy = Default::default();
+        self.flush_done(Some(status), None);
+        match status {
+            TransactionStatus::Idle => self.names.end_transaction(),
+            TransactionStatus::Open | TransactionStatus::Failed => {}
+        }
+        Ok(())
+    }
+
+    /// The server takes or sends COPY data for the oldest answer owed.
+    fn begin_copy(&mut self, tag: u8, seen: &[u8]) {
+        let binary = seen.first().is_some_and(|format| *format != 0);
+        let (from_client, to_client) = (tag != b'H', tag != b'G');
+        self.copy = Copying { from_client, to_client, binary, ..Copying::default() };
+        if let Some(statement) = self.owed.front().and_then(Pending::statement) {
+            let nothing = CopyCount { bytes: 0, rows: Some(0) };
+            if from_client {
+                statement.copy_in.get_or_insert(nothing);
+            }
+            if to_client {
+                statement.copy_out.get_or_insert(nothing);
+            }
+        }
+        // What the client sent ahead belongs to it, up to the end of the data.
+        while self.copy.from_client {
+            match self.owed.second() {
+                Some(Pending::Copy(run)) => {
+                    let run = *run;
+                    self.copy.run.append(run);
+                    self.copy.from_client = !run.ended;
+                }
+                Some(Pending::Sync) => self.copy.syncs = self.copy.syncs.saturating_add(1),
+                _ => break,
+            }
+            self.owed.pop_second();
+        }
+    }
+
+    /// Ends a COPY under way, adds its data to its statement, and returns how many `Sync` messages
+    /// it seemed to swallow.
+    pub(super) fn settle_copy(&mut self) -> u32 {
+        let Copying { binary, syncs, run, .. } = std::mem::take(&mut self.copy);
+        let statement = self.owed.front().and_then(Pending::statement);
+        if let Some(copied) = statement.and_then(|statement| statement.copy_in.as_mut()) {
+            copied.bytes += run.bytes;
+            let lines = run.lines + u64::from(run.line_open);
+            copied.rows = copied.rows.filter(|_| !binary).map(|rows| rows + lines);
+        }
+        syncs
+    }
+
+    /// Drops COPY data that no COPY took, as the server does.
+    fn drop_copy_data(&mut self) {
+        while let Some(Pending::Copy(_)) = self.owed.front() {
+            self.owed.pop();
+        }
+    }
+
+    fn unexpected(&mut self, tag: u8) -> Error {
+        let awaited = self.owed.front().map_or("anything", |front| front.awaited());
+        let fault = SequenceFault::UnexpectedAnswer { tag, awaited };
+        Error::Sequence { side: Side::Server, fault }
+    }
+}
+
+/// Largest length field of a message of the server, and how much of its body is read.
+fn reading(tag: u8) -> Option<(u32, u32)> {
+    match tag {
+        b'R' => Some((AUTHENTICATION_ASKED_BYTES_MAX, u32::MAX)),
+        b'K' | b'S' | b'v' => Some((BACKEND_SHORT_BYTES_MAX, u32::MAX)),
+        b't' => Some((PARAMETER_DESCRIPTION_BYTES_MAX, u32::MAX)),
+        b'C' => Some((BACKEND_SHORT_BYTES_MAX, TAG_PREFIX_BYTES)),
+        b'Z' | b'G' | b'H' | b'W' => Some((BACKEND_SHORT_BYTES_MAX, 1)),
+        b'I' | b'n' | b'1' | b'2' | b'3' | b's' | b'c' => Some((BACKEND_SHORT_BYTES_MAX, 0)),
+        b'E' => Some((LONG_BYTES_MAX, ERROR_PREFIX_BYTES)),
+        b'D' | b'T' | b'N' | b'A' | b'd' | b'V' => Some((LONG_BYTES_MAX, 0)),
+        _ => None,
+    }
+}
+
+fn read(tag: u8, body: &[u8]) -> Result<Backend<'_>, Error> {
+    Backend::read(tag, body).map_err(Error::server)
+}
+
+/// Text of a `CommandComplete` from the part that was read; nothing for other ends of a result.
+fn complete_text(tag: u8, seen: &[u8]) -> Result<&[u8], Error> {
+    if tag != b'C' {
+        return Ok(&[]);
+    }
+    match memchr::memchr(0, seen) {
+        Some(end) => Ok(&seen[..end]),
+        None if seen.len() == TAG_PREFIX_BYTES as usize => Ok(seen),
+        None => Err(Error::server(BytesFault::Unterminated)),
+    }
+}
+
+fn asked(request: &Authentication<'_>) -> AuthenticationAsked {
+    match request {
+        Authentication::Ok => AuthenticationAsked::Ok,
+        Authentication::CleartextPassword => AuthenticationAsked::CleartextPassword,
+        Authentication::Md5Password { salt: _ } => AuthenticationAsked::Md5Password,
+        Authentication::Gss => AuthenticationAsked::Gss,
+        Authentication::Sspi => AuthenticationAsked::Sspi,
+        Authentication::Sasl(mechanisms) => {
+            AuthenticationAsked::Sasl(mechanisms.iter().map(Box::from).collect())
+        }
+        Authentication::GssContinue(_)
+        | Authentication::SaslContinue(_)
+        | Authentication::SaslFinal(_) => AuthenticationAsked::Continue,
+        Authentication::KerberosV5 | Authentication::ScmCredential => AuthenticationAsked::Obsolete,
+    }
+}

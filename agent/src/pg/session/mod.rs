@@ -1,0 +1,349 @@
+//! One session behind its startup packet: which bytes may pass, and what they did.
+//!
+//! A session never invents, withholds or changes a message. Client and server bytes go in as they
+//! lie in the driver's buffers; out comes how many of them may be forwarded, and events. What it
+//! keeps is what ties answers to requests:
+//!
+//! ```text
+//!   client bytes ──> handle_frontend ──> released bytes ──────────────> server
+//!                      │  StatementReady ──> driver ──> handle_decision
+//!                      v
+//!                    answers owed (oldest first): Q  P  B  D  E  C  S  F  copy data
+//!                      ^
+//!   client <───────── released bytes <── handle_backend <───── server bytes
+//!                      └─ StatementDone, ParameterStatus, ...
+//!
+//!   Opening ──R(ask)──> Asked ──p──> Opening ──R(ok)──> Accepted ──Z──> Ready ──FATAL──> Closing
+//!
+//!   Ready: Q ─> T D* C | I | G d* c C | H d* c C | E ... ─> Z      (simple)
+//!          P ─> 1    B ─> 2    D ─> t? T|n    C ─> 3    E ─> D* C|I|s    S ─> Z   (extended)
+//!          any of P B D C E fails: E, then everything up to the next S is discarded
+//! ```
+//!
+//! Source: PostgreSQL documentation, "Message Flow"; `src/backend/tcop/postgres.c`,
+//! `src/backend/commands/copyfromparse.c`.
+
+mod back;
+mod front;
+mod names;
+mod pending;
+mod report;
+
+use std::collections::VecDeque;
+
+use names::Names;
+use pending::{CopyRun, Owed, Pending};
+pub use report::{
+    AuthenticationAsked, Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters,
+    Prepared, Ready, Span, Statement, StatementId, StatementResult, Tag, TextState,
+};
+
+use super::backend::TransactionStatus;
+use super::codec::{ANSWERS_OWED_MIN, Limits};
+
+/// Events kept for the driver before nothing more is read; it is expected to take all of them
+/// after each call.
+pub const EVENTS_MAX: usize = 1_024;
+/// Statements that are done and wait for the `Sync` behind them to tell the transaction's status.
+/// Beyond, the oldest is reported without.
+pub const DONE_WAITING_MAX: usize = 256;
+
+/// Whether statements wait for a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// `StatementReady` is news: the statement passes at once.
+    Pass,
+    /// Nothing passes at and behind a statement until [`Session::handle_decision`].
+    Hold,
+}
+
+/// What becomes of a statement that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes to the server as it came.
+    Forward,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It is not ready for requests yet.
+    Startup,
+    /// It waits for a request, outside of any transaction.
+    Idle,
+    /// It waits for a request inside a transaction.
+    IdleInTransaction,
+    /// It waits for a request inside a failed transaction.
+    IdleInFailedTransaction,
+    /// It works on a request.
+    Active,
+    /// It takes COPY data from the client.
+    CopyIn,
+    /// It sends COPY data to the client.
+    CopyOut,
+    /// It streams both ways: replication.
+    CopyBoth,
+    /// The server or the client ended it.
+    Closing,
+}
+
+/// Sums over the life of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes released towards the server.
+    pub frontend_bytes: u64,
+    /// Bytes released towards the client.
+    pub backend_bytes: u64,
+    /// `Query`, `Execute` and `FunctionCall` messages.
+    pub statements: u64,
+    /// `ErrorResponse` messages.
+    pub errors: u64,
+    /// `DataRow` messages.
+    pub rows: u64,
+}
+
+/// A session of protocol 3 behind its startup packet, as the machine in the middle sees it.
+///
+/// Order of calls, for each direction on its own:
+///
+/// 1. Append what was read to a buffer and call `handle_frontend` or `handle_backend` with all of
+///    it, until it returns 0.
+/// 2. After each call take all events, and answer each `StatementReady` of a holding gate with
+///    `handle_decision`.
+/// 3. Forward and remove the released bytes. Never pass a byte twice.
+///
+/// Answers free what waits for them, so after `handle_backend` try `handle_frontend` again if
+/// bytes are left. After an error or at the end of either connection call `handle_close` once.
+pub struct Session {
+    limits: Limits,
+    gate: Gate,
+    phase: Phase,
+    front: Front,
+    /// Bytes of the server's message under way that pass unread.
+    back_body_left: u32,
+    back_wanted: usize,
+    owed: Owed,
+    copy: Copying,
+    /// The server discards everything up to the next `Sync`.
+    skipping: bool,
+    /// `Sync` messages that a failed COPY may or may not have swallowed, see `back::Copying`.
+    syncs_doubtful: u32,
+    names: Names,
+    transaction: TransactionStatus,
+    done_waiting: VecDeque<Box<Statement>>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+/// How far the session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The client may answer or say goodbye; everything else waits for the server.
+    Opening {
+        /// Answers sent before they were asked for.
+        answers_ahead: u32,
+    },
+    /// The server asked and waits for the client's answer.
+    Asked,
+    /// The server accepted and prepares itself.
+    Accepted,
+    /// Requests and answers.
+    Ready,
+    /// The server ended the session.
+    Closing,
+    /// The server speaks protocol 2 because it could not start a session: nothing can be read.
+    Raw,
+}
+
+/// The client's direction.
+#[derive(Default)]
+struct Front {
+    /// Bytes released so far.
+    offset: u64,
+    /// Bytes of the message under way that pass as they come.
+    body_left: u32,
+    /// They are COPY data.
+    body_is_copy: bool,
+    terminated: bool,
+    wanted: usize,
+    held: Option<Box<Held>>,
+    statements: u64,
+}
+
+/// A statement that waits for its decision.
+struct Held {
+    id: StatementId,
+    frame_bytes: usize,
+    decided: bool,
+    pending: Pending,
+}
+
+/// COPY under way at the oldest answer owed.
+#[derive(Default, Clone, Copy)]
+struct Copying {
+    /// The server takes data, and the client has not ended it.
+    from_client: bool,
+    /// The server sends data.
+    to_client: bool,
+    /// The data from the client is binary.
+    binary: bool,
+    /// `Sync` messages of the client taken for part of the COPY.
+    syncs: u32,
+    /// Data from the client.
+    run: CopyRun,
+}
+
+impl Session {
+    /// A session whose client stream begins at offset 0, with a holding gate.
+    pub fn new(limits: Limits) -> Self {
+        Self::starting_at(limits, Gate::Hold, 0)
+    }
+
+    /// A session whose first client byte lies at `offset` of the raw client stream, that is behind
+    /// the startup packet and the requests for encryption.
+    pub fn starting_at(limits: Limits, gate: Gate, offset: u64) -> Self {
+        let answers_owed_max = limits.answers_owed_max.max(ANSWERS_OWED_MIN);
+        Self {
+            limits: Limits { answers_owed_max, ..limits },
+            gate,
+            phase: Phase::Opening { answers_ahead: 0 },
+            front: Front { offset, ..Front::default() },
+            back_body_left: 0,
+            back_wanted: 0,
+            owed: Owed::default(),
+            copy: Copying::default(),
+            skipping: false,
+            syncs_doubtful: 0,
+            names: Names::default(),
+            transaction: TransactionStatus::Idle,
+            done_waiting: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Decides a statement that waits. An `id` that does not wait is ignored.
+    pub fn handle_decision(&mut self, id: StatementId, decision: Decision) {
+        match decision {
+            Decision::Forward => {
+                if let Some(held) = self.front.held.as_mut().filter(|held| held.id == id) {
+                    held.decided = true;
+                }
+            }
+        }
+    }
+
+    /// Oldest event not taken yet.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Ends the session: either connection is closed, or an error was returned. What the server
+    /// still owes is reported as `Unfinished`, what never went to it as `Unsent`.
+    pub fn handle_close(&mut self, now: u64) {
+        self.phase = Phase::Closing;
+        self.flush_done(None, None);
+        self.settle_copy();
+        while let Some(pending) = self.owed.pop() {
+            if pending.is_execution() {
+                self.report(pending, Outcome::Unfinished, now);
+            }
+        }
+        if let Some(held) = self.front.held.take()
+            && held.pending.is_execution()
+        {
+            self.report(held.pending, Outcome::Unsent, now);
+        }
+        self.copy = Copying::default();
+    }
+
+    /// Status of the transaction as the last `ReadyForQuery` said.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.transaction
+    }
+
+    /// Sums so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the session is doing.
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Opening { answers_ahead: _ } | Phase::Asked | Phase::Accepted => State::Startup,
+            Phase::Closing | Phase::Raw => State::Closing,
+            Phase::Ready if self.front.terminated && self.owed.is_empty() => State::Closing,
+            Phase::Ready => match (self.copy.from_client, self.copy.to_client) {
+                (true, true) => State::CopyBoth,
+                (true, false) => State::CopyIn,
+                (false, true) => State::CopyOut,
+                (false, false) if !self.owed.is_empty() || self.front.held.is_some() => {
+                    State::Active
+                }
+                (false, false) => match self.transaction {
+                    TransactionStatus::Idle => State::Idle,
+                    TransactionStatus::Open => State::IdleInTransaction,
+                    TransactionStatus::Failed => State::IdleInFailedTransaction,
+                },
+            },
+        }
+    }
+
+    /// Bytes the client's buffer has to hold before its front message can be read, 0 if none is
+    /// incomplete. At most `Limits::message_bytes_max + 1`; a hint for growing a buffer as data
+    /// comes, not a promise that it will.
+    pub fn frontend_bytes_wanted(&self) -> usize {
+        self.front.wanted
+    }
+
+    /// The same for the server's buffer.
+    pub fn backend_bytes_wanted(&self) -> usize {
+        self.back_wanted
+    }
+
+    /// Answers the server owes.
+    pub fn answers_owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Where the next client byte to be released lies in the raw client stream.
+    pub fn frontend_offset(&self) -> u64 {
+        self.front.offset
+    }
+
+    fn next_id(&mut self) -> StatementId {
+        self.front.statements += 1;
+        StatementId(self.front.statements)
+    }
+
+    /// Reports the end of a pending message without an answer of its own.
+    fn report(&mut self, pending: Pending, outcome: Outcome, now: u64) {
+        if let Some(mut statement) = pending.into_statement() {
+            statement.outcome = outcome;
+            statement.done = now;
+            self.events.push_back(Event::StatementDone(statement));
+        }
+    }
+
+    /// Reports what waited for the end of its pipeline.
+    fn flush_done(&mut self, status: Option<TransactionStatus>, sqlstate: Option<[u8; 5]>) {
+        for mut statement in self.done_waiting.drain(..) {
+            statement.transaction = status;
+            statement.sync_sqlstate = statement.sync_sqlstate.or(sqlstate);
+            self.events.push_back(Event::StatementDone(statement));
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("state", &self.state())
+            .field("answers_owed", &self.owed.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

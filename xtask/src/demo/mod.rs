@@ -1,0 +1,187 @@
+//! The first command of the README: shows pgward at work on a host that has nothing of it, and leaves nothing behind.
+//!
+//! Everything that is made belongs to a guard that removes it: a server, two cgroups, two network namespaces with their
+//! cables, a mount of the BPF file system, the agent. They go in the opposite order, at the end and at Ctrl-C. A run that
+//! is killed is cleaned up after by the next one, from its journal.
+
+mod clients;
+mod verify;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use pgward_tests::agent::Agent;
+use pgward_tests::bpffs::BpfFs;
+use pgward_tests::cgroup::Cgroup;
+use pgward_tests::netns::{Cable, Loopback, NetNs};
+use pgward_tests::postgres::{Cluster, SUPERUSER};
+use pgward_tests::wait::PATIENCE;
+
+use self::clients::Places;
+use self::verify::Traces;
+use crate::ebpf::{self, WhenMissing};
+use crate::interrupt::Interrupt;
+use crate::leftovers::{self, noted_cgroup, shelter};
+use crate::run::{cargo, run, say};
+use crate::scratch::Scratch;
+use crate::setup::{self, Purpose};
+
+/// Whether the demo ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtTheEnd {
+    /// Put everything away.
+    PutAway,
+    /// Keep it running until Ctrl-C.
+    Keep,
+}
+
+/// Installs what is missing, builds, and shows the agent at work.
+pub(crate) fn demo(at_the_end: AtTheEnd) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "not root: programs are attached to a cgroup and namespaces are made; run it with sudo"
+        );
+    }
+    setup::setup(Purpose::Demo)?;
+    ebpf::build(WhenMissing::Fail)?;
+    say("building the agent without optimisation: quicker to build, and the demo measures nothing");
+    run(cargo().args(["build", "--package", "pgward"]))?;
+
+    let interrupt = Interrupt::install()?;
+    let scratch = Scratch::new("demo", leftovers::clean)?;
+    let mut traces = Traces::new(scratch.folder());
+    let shown = Stage::set(&scratch, &mut traces, &interrupt)
+        .and_then(|stage| stage.play(at_the_end, &mut traces, &interrupt));
+    drop(scratch);
+    let left = verify::report(&traces);
+    if interrupt.seen() && at_the_end == AtTheEnd::PutAway {
+        // What an interrupted step says is of no interest.
+        left?;
+        bail!("interrupted");
+    }
+    shown.and(left)
+}
+
+/// Everything the demo needs. Fields are dropped from the first to the last.
+struct Stage {
+    agent: Agent,
+    _bpffs: BpfFs,
+    cluster: Cluster,
+    netns: (NetNs, Cable),
+    container: (NetNs, Cable),
+    cgroup: Cgroup,
+    _server_cgroup: Cgroup,
+    state_root: std::path::PathBuf,
+}
+
+impl Stage {
+    fn set(scratch: &Scratch, traces: &mut Traces, interrupt: &Interrupt) -> Result<Self> {
+        let cgroup = noted_cgroup("demo", scratch)?;
+        let server_cgroup = noted_cgroup("demo-server", scratch)?;
+        traces.cgroups([&cgroup, &server_cgroup]);
+        let netns = wired()?;
+        let container = wired()?;
+        traces.addresses([netns.1.outside, container.1.outside]);
+
+        interrupt.check()?;
+        say("starting a throw-away PostgreSQL");
+        // Reached from the two namespaces and from this host alone: it trusts everyone.
+        let listen = format!("127.0.0.1,{},{}", netns.1.outside, container.1.outside);
+        let cluster = Cluster::builder().listen(&listen).start()?;
+        traces.process("postgres", cluster.pid());
+        shelter(&cluster, &server_cgroup)?;
+        clients::prepare(&cluster)?;
+
+        interrupt.check()?;
+        let bpffs = BpfFs::new()?;
+        let state_root = scratch.folder().join("containers");
+        say(format_args!(
+            "starting pgward on {}, port {}",
+            cgroup.path().display(),
+            cluster.port()
+        ));
+        let agent = Agent::builder()
+            .intercept(cluster.port())
+            .set("log", "level", "\"info\"")
+            .set("attribution", "container_state_roots", &format!("[{state_root:?}]"))
+            .start(&cgroup, &bpffs)?;
+        traces.process("pgward", agent.pid()?);
+        Ok(Self {
+            agent,
+            _bpffs: bpffs,
+            cluster,
+            netns,
+            container,
+            cgroup,
+            _server_cgroup: server_cgroup,
+            state_root,
+        })
+    }
+
+    /// Runs the clients, prints who asked what, and puts everything away.
+    fn play(self, at_the_end: AtTheEnd, traces: &mut Traces, interrupt: &Interrupt) -> Result<()> {
+        let mut shown = self.show(interrupt);
+        if shown.is_ok() && at_the_end == AtTheEnd::Keep {
+            self.explain();
+            interrupt.wait();
+            shown = self.table();
+        }
+        // Stops the agent, detaches, and looks for pins and attached programs that are left.
+        let put_away = self.agent.finish();
+        if put_away.is_ok() {
+            traces.detached();
+        }
+        shown.and(put_away)
+    }
+
+    fn show(&self, interrupt: &Interrupt) -> Result<()> {
+        let places = Places {
+            cgroup: &self.cgroup,
+            netns: (&self.netns.0, self.netns.1),
+            container: (&self.container.0, self.container.1),
+            state_root: &self.state_root,
+        };
+        let sessions = clients::run(&self.cluster, &places, interrupt)?;
+        self.wait_for_records(sessions)?;
+        interrupt.check()?;
+        self.table()
+    }
+
+    /// Waits until all sessions are on record, with their ends.
+    fn wait_for_records(&self, sessions: usize) -> Result<()> {
+        self.agent
+            .wait_for_all(PATIENCE, |records| {
+                let count =
+                    |event: &str| records.iter().filter(|record| record["event"] == event).count();
+                let (started, ended) = (count("session_start"), count("session_end"));
+                (started >= sessions && ended == started).then_some(())
+            })
+            .with_context(|| format!("the query log does not show the {sessions} sessions"))
+    }
+
+    /// Prints who asked what, from the query log.
+    fn table(&self) -> Result<()> {
+        println!("\nWho asked what, from {}:\n", self.agent.audit_log().display());
+        run(Command::new(Agent::binary()?).arg("log").arg(self.agent.audit_log()))
+    }
+
+    fn explain(&self) {
+        let (cgroup, port) = (self.cgroup.path().display(), self.cluster.port());
+        let psql = self.cluster.programs().join("psql");
+        println!(
+            "\nIt goes on until Ctrl-C. To connect from a process that is intercepted, as root:\n\n  \
+             sh -c 'echo $$ > {cgroup}/cgroup.procs; exec {} -h 127.0.0.1 -p {port} -U {SUPERUSER}'\n\n\
+             The query log: {}\nThe configuration: {}",
+            psql.display(),
+            self.agent.audit_log().display(),
+            self.agent.config().display()
+        );
+    }
+}
+
+/// A network namespace with loopback and a cable to the host.
+fn wired() -> Result<(NetNs, Cable)> {
+    let mut netns = NetNs::new(Loopback::Up)?;
+    let cable = netns.connect_to_host()?;
+    Ok((netns, cable))
+}
