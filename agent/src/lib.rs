@@ -1,7 +1,6 @@
 //! pgward: transparent PostgreSQL interception, attribution and audit for client hosts.
 
 pub mod app;
-/// Kernel events and process facts to identities, with what is missing and why.
 pub mod attrib;
 /// Records of what happened, and the log that keeps them.
 pub mod audit;

@@ -54,7 +54,7 @@ pub mod family {
 ///
 /// Layout: 160 bytes, alignment 8.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// The process that called `connect`.
     pub opener: Actor,
@@ -90,30 +90,6 @@ pub struct Flow {
     pub first_seq: u32,
     /// Zero.
     pub pad2: u32,
-}
-
-impl Default for Flow {
-    fn default() -> Self {
-        // Arrays and integers only: every field has its natural zero.
-        Self {
-            opener: Actor::default(),
-            cookie: 0,
-            connect_boottime_ns: 0,
-            destination: [0; 16],
-            source: [0; 16],
-            destination_port: [0; 2],
-            source_port: [0; 2],
-            family: 0,
-            state: 0,
-            agent_port: [0; 2],
-            bound_ifindex: 0,
-            mark: 0,
-            attempt: 0,
-            source_bound: 0,
-            first_seq: 0,
-            pad2: 0,
-        }
-    }
 }
 
 /// States of [`Flow::state`].

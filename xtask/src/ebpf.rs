@@ -6,7 +6,8 @@
 //! - Debian's `rustc-web` with `libstd-rust-web-dev-bpf`, which brings `core` for BPF ready made, `llvm-22-dev`, and a
 //!   `bpf-linker` built against that LLVM. Needs no rustup component and no nightly.
 //!
-//! A linker must read the bitcode of the compiler, so its LLVM may not be older than the compiler's.
+//! A linker must read the bitcode of the compiler, so its LLVM may not be older than the compiler's: a nightly moves to a
+//! new LLVM months before a packaged linker does, and is passed over then.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ const TRIPLE: &str = "bpfel-unknown-none";
 
 /// Version of `bpf-linker` that is known to link the programs with LLVM 22.
 const LINKER: &str = "0.13.0";
+
+/// Major version of the LLVM that Debian's compiler and linker are built with.
+const LLVM: u32 = 22;
 
 /// Where Debian's `llvm-22-dev` puts LLVM.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -82,7 +86,13 @@ pub(crate) fn build(when_missing: WhenMissing) -> Result<()> {
             return Ok(());
         }
     };
-    compile(&toolchain)?;
+    if let Err(error) = compile(&toolchain) {
+        // A linker that hides which LLVM it has may turn out too old for nightly.
+        let Toolchain::Rustup { .. } = toolchain else { return Err(error) };
+        let Ok(linker) = debian() else { return Err(error) };
+        say(format_args!("kernel side: nightly failed ({error:#}), trying Debian's rustc-web"));
+        compile(&Toolchain::Debian { linker })?;
+    }
     let built = target().join("ebpf").join(TRIPLE).join("bpf/pgward-ebpf");
     install(&built, &object())
 }
@@ -119,34 +129,35 @@ fn find() -> Result<Toolchain, Vec<Missing>> {
 
 /// The linker to use with rustup's nightly.
 fn rustup() -> Result<PathBuf, Vec<Missing>> {
-    let mut missing = Vec::new();
-    let nightly = probe(command("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
-    match nightly {
-        None => missing.push(Missing {
+    let nightly = |arguments: &[&str]| {
+        probe(command("rustup").args(["run", "nightly", "rustc"]).args(arguments))
+    };
+    let Some(sysroot) = nightly(&["--print", "sysroot"]) else {
+        return Err(vec![Missing {
             what: "a nightly toolchain".into(),
             mend: "rustup toolchain install nightly --component rust-src".into(),
-        }),
-        Some(sysroot) => {
-            let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core");
-            if !source.is_dir() {
-                missing.push(Missing {
-                    what: "rust-src of nightly".into(),
-                    mend: "rustup component add rust-src --toolchain nightly".into(),
-                });
-            }
-        }
-    }
-    let linker = linker();
-    if linker.is_none() {
+        }]);
+    };
+    let mut missing = Vec::new();
+    if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir() {
         missing.push(Missing {
-            what: format!("bpf-linker {LINKER}"),
-            mend: format!("cargo install bpf-linker --version {LINKER}"),
+            what: "rust-src of nightly".into(),
+            mend: "rustup component add rust-src --toolchain nightly".into(),
         });
     }
-    match linker {
-        Some(linker) if missing.is_empty() => Ok(linker),
-        _ => Err(missing),
+    let llvm = nightly(&["-vV"]).and_then(|text| compiler_llvm(&text)).unwrap_or_default();
+    match linker(llvm) {
+        Some(linker) if missing.is_empty() => return Ok(linker),
+        Some(_) => {}
+        None => missing.push(Missing {
+            what: format!("bpf-linker {LINKER} with LLVM {llvm} or later for nightly"),
+            mend: format!(
+                "cargo install bpf-linker --version {LINKER} --no-default-features \
+                 --features llvm-{llvm}"
+            ),
+        }),
     }
+    Err(missing)
 }
 
 /// The linker to use with Debian's compiler; builds it when only that is missing.
@@ -171,7 +182,7 @@ fn debian() -> Result<PathBuf, Vec<Missing>> {
     if !missing.is_empty() {
         return Err(missing);
     }
-    linker().map_or_else(install_linker, Ok).map_err(|error| {
+    linker(LLVM).map_or_else(install_linker, Ok).map_err(|error| {
         let what = format!("bpf-linker {LINKER} ({error:#})");
         vec![Missing { what, mend: linker_recipe() }]
     })
@@ -184,13 +195,29 @@ fn debian_core() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// A linker of the right version: the project's own, else one on `PATH`.
-fn linker() -> Option<PathBuf> {
+/// A linker of the right version whose LLVM is `llvm` or later: the project's own, else one on `PATH`.
+fn linker(llvm: u32) -> Option<PathBuf> {
     let own = tools().join("bin/bpf-linker");
-    [Some(own), which("bpf-linker")]
-        .into_iter()
-        .flatten()
-        .find(|file| probe(command(file).arg("--version")).is_some_and(|text| fits(&text)))
+    [Some(own), which("bpf-linker")].into_iter().flatten().find(|file| {
+        let version = probe(command(file).arg("--version"));
+        // One without the library has its LLVM built in, and does not say which.
+        let libraries = probe(command("ldd").arg(file)).unwrap_or_default();
+        version.is_some_and(|text| fits(&text))
+            && linked_llvm(&libraries).is_none_or(|found| found >= llvm)
+    })
+}
+
+/// Major version in the line `LLVM version: 22.1.8` of `rustc -vV`.
+fn compiler_llvm(version: &str) -> Option<u32> {
+    let line = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    line.split('.').next()?.parse().ok()
+}
+
+/// Major version in the name of the shared library, as in `libLLVM.so.22.1` or `libLLVM-14.so.1`.
+fn linked_llvm(libraries: &str) -> Option<u32> {
+    let (_, name) = libraries.split_once("libLLVM")?;
+    let name = name.strip_prefix('-').or_else(|| name.strip_prefix(".so."))?;
+    name.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Whether `bpf-linker --version` names the version we know to work. Patch releases are taken too.
@@ -209,7 +236,7 @@ fn install_linker() -> Result<PathBuf> {
         .args(["install", "bpf-linker", "--locked", "--version", LINKER, "--root"])
         .arg(tools())
         .args(["--no-default-features", "--features", "llvm-22"]))?;
-    linker().context("cargo install succeeded, but the linker does not run")
+    linker(LLVM).context("cargo install succeeded, but the linker does not run")
 }
 
 fn linker_recipe() -> String {
@@ -289,6 +316,17 @@ mod tests {
         {
             assert!(!fits(other), "{other}");
         }
+    }
+
+    #[test]
+    fn reads_the_llvm_of_compilers_and_linkers() {
+        let version =
+            "rustc 1.96.0 (ac68faa20 2026-05-25)\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(compiler_llvm(version), Some(22));
+        assert_eq!(compiler_llvm("rustc 1.96.0"), None);
+        assert_eq!(linked_llvm("\tlibLLVM.so.22.1 => /usr/lib/libLLVM.so.22.1 (0x7f)"), Some(22));
+        assert_eq!(linked_llvm("\tlibLLVM-14.so.1 => /lib/libLLVM-14.so.1 (0x7f)"), Some(14));
+        assert_eq!(linked_llvm("\tlibc.so.6 => /lib/libc.so.6 (0x7f)"), None);
     }
 
     #[test]

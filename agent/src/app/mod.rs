@@ -4,6 +4,7 @@
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
 //! let pass, as configured; `pgward detach` removes them.
 
+pub mod doctor;
 mod events;
 mod notify;
 

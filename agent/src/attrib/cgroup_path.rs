@@ -1,8 +1,9 @@
 //! What a cgroup path says: container, pod, unit.
 //!
-//! Everything here is pure: a path in, its meaning out. The outermost container wins: its cgroup was made by the host's own
-//! runtime, what lies below was made inside it and is listed as `nested`, as a claim. For Kubernetes nodes that are themselves
-//! containers (kind) the node is therefore the container and the pod's containers are nested.
+//! Everything here is pure: a path in, its meaning out. The outermost container wins: its cgroup
+//! was made by the host's own runtime, what lies below was made inside it and is listed as
+//! `nested`, as a claim. For Kubernetes nodes that are themselves containers (kind) the node is
+//! therefore the container and the pod's containers are nested.
 
 use super::identity::Runtime;
 
@@ -129,8 +130,8 @@ const fn rule(
     Rule { parent, prefix, suffix, id, runtime }
 }
 
-/// First match counts. Monitors (`libpod-conmon-`, `crio-conmon-`, `lxc.monitor.`) are outside of their container and match
-/// none: what follows the prefix is not 64 digits.
+/// First match counts. Monitors (`libpod-conmon-`, `crio-conmon-`, `lxc.monitor.`) are outside of
+/// their container and match none: what follows the prefix is not 64 digits.
 const RULES: &[Rule] = &[
     // Scopes of the systemd cgroup driver.
     rule("", "docker-", ".scope", Id::Hex64, Runtime::Docker),
@@ -164,8 +165,8 @@ const RULES: &[Rule] = &[
     rule("", "", "", Id::Hex64, Runtime::Oci),
 ];
 
-/// Prefixes in the systemd form of an OCI `cgroupsPath`, `slice:prefix:id`, which runtimes with the cgroupfs driver take
-/// for the name of a folder.
+/// Prefixes in the systemd form of an OCI `cgroupsPath`, `slice:prefix:id`, which runtimes with the
+/// cgroupfs driver take for the name of a folder.
 const COLON_PREFIXES: &[(&str, Runtime)] = &[
     ("cri-containerd", Runtime::Containerd),
     ("containerd", Runtime::Containerd),
@@ -218,7 +219,8 @@ fn valid_id(text: &str, kind: Id) -> Option<String> {
     }
 }
 
-/// Pod uid in a component below `kubepods`: `pod<uid>`, `kubepods-burstable-pod<uid>.slice`, and the latter before a colon.
+/// Pod uid in a component below `kubepods`: `pod<uid>`, `kubepods-burstable-pod<uid>.slice`, and
+/// the latter before a colon.
 fn pod_uid(component: &str, above: &[&str]) -> Option<String> {
     let name = component.split(':').next().unwrap_or(component);
     let uid = match name.strip_suffix(".slice") {
@@ -227,22 +229,24 @@ fn pod_uid(component: &str, above: &[&str]) -> Option<String> {
         None if above.iter().any(|name| name.contains("kubepods")) => name.strip_prefix("pod")?,
         None => return None,
     };
-    // In slices `-` separates levels, so that the uid's own are written `_`. Static pods have 32 digits without any.
+    // In slices `-` separates levels, so that the uid's own are written `_`. Static pods have 32
+    // digits without any.
     let uid = uid.replace('_', "-");
     let is_uid = matches!(uid.len(), 32 | 36)
         && uid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
     is_uid.then_some(uid)
 }
 
-/// Unit, slice, user's unit, owner. As systemd's own `cg_path_get_unit`: slices first, then one unit; a path that goes on
-/// otherwise has none. A leading `_` is systemd's escape of names that would clash with kernel files.
+/// Unit, slice, user's unit, owner. As systemd's own `cg_path_get_unit`: slices first, then one
+/// unit; a path that goes on otherwise has none. A leading `_` is systemd's escape of names that
+/// would clash with kernel files.
 fn units(components: &[&str], out: &mut Placement) {
     let name = |component: &str| component.strip_prefix('_').unwrap_or(component).to_owned();
     let slices = components.iter().take_while(|c| c.ends_with(".slice")).count();
     out.slice = slices.checked_sub(1).map(|last| name(components[last]));
-    let owner = components[..slices].iter().find_map(|slice| {
-        slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
-    });
+    let owner = components[..slices]
+        .iter()
+        .find_map(|slice| slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok());
     out.owner = owner;
     let Some(unit) = components.get(slices).filter(|c| is_unit(c)) else { return };
     out.unit = Some(name(unit));

@@ -8,10 +8,7 @@ const U: &str = "0a1b2c3d-1111-2222-3333-444455556666";
 
 /// `{H}`, `{I}`, `{U}` and `{u}` (the uid with `_`) in `text`, filled in.
 fn fill(text: &str) -> String {
-    text.replace("{H}", H)
-        .replace("{I}", I)
-        .replace("{U}", U)
-        .replace("{u}", &U.replace('-', "_"))
+    text.replace("{H}", H).replace("{I}", I).replace("{U}", U).replace("{u}", &U.replace('-', "_"))
 }
 
 /// Path, runtime, id, pod uid, unit, nested; `""` for none.

@@ -1,7 +1,8 @@
 //! Cgroup ids and the folders behind them.
 //!
-//! The id of a v2 cgroup is the inode of its folder below the cgroup2 mount. A process that is gone has left only the id: the
-//! path comes from a map filled when living processes are read, and from a walk over the tree when the map does not know.
+//! The id of a v2 cgroup is the inode of its folder below the cgroup2 mount. A process that is gone
+//! has left only the id: the path comes from a map filled when living processes are read, and from
+//! a walk over the tree when the map does not know.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -35,8 +36,8 @@ pub(super) struct Cgroup2Mount {
 }
 
 impl Cgroup2Mount {
-    /// Finds it in `mountinfo` (proc(5)): the one that shows most of the hierarchy. Lines that are not understood are passed
-    /// over, as users can mount things whose names are not UTF-8.
+    /// Finds it in `mountinfo` (proc(5)): the one that shows most of the hierarchy. Lines that are
+    /// not understood are passed over, as users can mount things whose names are not UTF-8.
     pub(super) fn find(mountinfo: &[u8]) -> Option<Self> {
         mountinfo
             .split(|&b| b == b'\n')
@@ -85,10 +86,11 @@ impl CgroupTree {
         self.mount.as_ref()
     }
 
-    /// Looks at the folder of the cgroup `path`, and remembers its id. `None` when it is gone or out of reach.
+    /// Looks at the folder of the cgroup `path`, and remembers its id. `None` when it is gone or
+    /// out of reach.
     ///
-    /// `depth` is the index of the component that names a container: folders above it, that one not included, decide who
-    /// could have made it. Without one, all folders above the last decide.
+    /// `depth` is the index of the component that names a container: folders above it, that one not
+    /// included, decide who could have made it. Without one, all folders above the last decide.
     pub(super) fn look(&self, path: &str, depth: Option<usize>) -> Option<Folder> {
         let mut at = self.mount.as_ref()?.at.clone();
         let below = self.below_mount(path)?;
@@ -129,7 +131,8 @@ impl CgroupTree {
         self.lock().paths.touch(&id).cloned()
     }
 
-    /// Remembers the ids of all cgroups there are, nearest the root first, up to [`CGROUP_WALK_MAX`].
+    /// Remembers the ids of all cgroups there are, nearest the root first, up to
+    /// [`CGROUP_WALK_MAX`].
     pub(super) fn walk(&self) {
         let Some(mount) = &self.mount else { return };
         let root = mount.root.trim_end_matches('/').to_owned();
@@ -154,7 +157,8 @@ impl CgroupTree {
         }
     }
 
-    /// Components of `path` below the mount's root. `None` when it is elsewhere, above the agent's cgroup namespace included.
+    /// Components of `path` below the mount's root. `None` when it is elsewhere, above the agent's
+    /// cgroup namespace included.
     fn below_mount<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
         let mut rest = components(path);
         for expected in components(&self.mount.as_ref()?.root) {
@@ -184,8 +188,9 @@ pub(super) struct Line {
 /// Most lines looked at; there are 14 controllers.
 const LINES_MAX: usize = 64;
 
-/// Lines of `/proc/PID/cgroup`, best first: v2, then systemd's own hierarchy, then the others as they come; those of the root
-/// last, as they say nothing. (So does procfs's own parser, but it fails on the first name that is not UTF-8.)
+/// Lines of `/proc/PID/cgroup`, best first: v2, then systemd's own hierarchy, then the others as
+/// they come; those of the root last, as they say nothing. (So does procfs's own parser, but it
+/// fails on the first name that is not UTF-8.)
 pub(super) fn lines(contents: &[u8]) -> Vec<Line> {
     let mut lines: Vec<Line> = contents
         .split(|&b| b == b'\n')
@@ -228,7 +233,8 @@ pub(super) fn device_of_mount(mountinfo: &[u8], mount_id: u64) -> Option<u32> {
     })
 }
 
-/// The kernel's `MKDEV` (include/linux/kdev_t.h): 12 bits of major, 20 of minor. `st_dev` of user space has another layout.
+/// The kernel's `MKDEV` (include/linux/kdev_t.h): 12 bits of major, 20 of minor. `st_dev` of user
+/// space has another layout.
 pub(super) fn kernel_dev(major: u32, minor: u32) -> u32 {
     (major << 20) | (minor & 0xf_ffff)
 }

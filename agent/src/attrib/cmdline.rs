@@ -7,7 +7,8 @@ use super::source::Bounded;
 pub const ARGS_MAX: usize = 64;
 /// Most bytes of all kept arguments together, after blotting out.
 pub const ARG_BYTES_MAX: usize = 4096;
-/// Bytes read for that. More than is kept: a secret at the cut is then recognised by what follows it.
+/// Bytes read for that. More than is kept: a secret at the cut is then recognised by what follows
+/// it.
 pub const CMDLINE_WINDOW: usize = 64 * 1024;
 /// Bytes read to count the full length; the kernel's own limit is 6 MB with default stack limits.
 pub const CMDLINE_READ_MAX: u64 = 8 * 1024 * 1024;
@@ -25,7 +26,8 @@ pub(super) struct Cmdline {
 
 /// Splits `/proc/PID/cmdline` at its zeros. `None` when it is empty.
 ///
-/// A process that rewrote its title leaves one argument and zeros behind it: those at the end are dropped.
+/// A process that rewrote its title leaves one argument and zeros behind it: those at the end are
+/// dropped.
 pub(super) fn parse(read: &Bounded) -> Option<Cmdline> {
     let end = read.bytes.iter().rposition(|&b| b != 0)? + 1;
     let mut out = Cmdline::default();
@@ -40,11 +42,8 @@ pub(super) fn parse(read: &Bounded) -> Option<Cmdline> {
             continue;
         }
         let text = String::from_utf8_lossy(raw);
-        let (mut text, found) = if blot_next && !text.starts_with('-') {
-            (BLOT.to_owned(), 1)
-        } else {
-            redact(&text)
-        };
+        let (mut text, found) =
+            if blot_next && !text.starts_with('-') { (BLOT.to_owned(), 1) } else { redact(&text) };
         blot_next = is_secret_option(&String::from_utf8_lossy(raw));
         out.redacted += found;
         if text.len() > room {
@@ -67,13 +66,15 @@ pub(super) fn parse(read: &Bounded) -> Option<Cmdline> {
 
 /// Blots out what is obviously a secret in one argument; returns how many were found.
 ///
-/// Covered, names in any case: `--password=X`, `PGPASSWORD=X` and whatever other name holds one of [`SECRET_WORDS`], as the
-/// whole argument, in libpq connection strings (`host=h password='a b'`), in the query part of URIs and in shell scripts;
-/// passwords in URIs (`postgres://user:X@host`); SQL `PASSWORD 'X'`; `Authorization: X`. The value of an option that stands
-/// as an argument of its own (`--password X`) is the caller's to blot out, see [`is_secret_option`].
+/// Covered, names in any case: `--password=X`, `PGPASSWORD=X` and whatever other name holds a word
+/// like `secret` or `token`, as the whole argument, in libpq connection strings (`host=h
+/// password='a b'`), in the query part of URIs and in shell scripts; passwords in URIs
+/// (`postgres://user:X@host`); SQL `PASSWORD 'X'`; `Authorization: X`. The value of an option that
+/// stands as an argument of its own (`--password X`) is the caller's to blot out.
 ///
-/// Not covered, as it can't be told from other text: `-pX` of mysql, positional secrets, names that don't say so. It is a
-/// courtesy to those who type passwords on command lines, where every user of the host can read them, not a guarantee.
+/// Not covered, as it can't be told from other text: `-pX` of mysql, positional secrets, names that
+/// don't say so. It is a courtesy to those who type passwords on command lines, where every user of
+/// the host can read them, not a guarantee.
 pub fn redact(arg: &str) -> (String, u32) {
     let mut spans = Vec::new();
     uri_passwords(arg, &mut spans);
@@ -95,7 +96,8 @@ pub fn redact(arg: &str) -> (String, u32) {
     (out, found)
 }
 
-/// Whether `arg` is an option without a value whose value, if it takes one, is a secret: `--password`.
+/// Whether `arg` is an option without a value whose value, if it takes one, is a secret:
+/// `--password`.
 fn is_secret_option(arg: &str) -> bool {
     arg.strip_prefix("--").is_some_and(|name| !name.contains('=') && is_secret_name(name))
 }
@@ -116,15 +118,14 @@ fn is_secret_name(name: &str) -> bool {
         && SECRET_WORDS.iter().any(|word| bare.contains(word))
 }
 
-/// `scheme://user:PASSWORD@host`, anywhere. The password reaches to the last `@` before the path, as an unescaped `@` may be
-/// in it.
+/// `scheme://user:PASSWORD@host`, anywhere. The password reaches to the last `@` before the path,
+/// as an unescaped `@` may be in it.
 fn uri_passwords(arg: &str, spans: &mut Vec<(usize, usize)>) {
     let mut from = 0;
     while let Some(at) = arg[from..].find("://") {
         let start = from + at + 3;
         let rest = &arg[start..];
-        let authority_end =
-            rest.find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace());
+        let authority_end = rest.find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace());
         let authority = &rest[..authority_end.unwrap_or(rest.len())];
         // A password may hold an unescaped `/`: then the `@` is behind the authority.
         let host = authority.rfind('@').or_else(|| {
@@ -166,17 +167,16 @@ fn assignments(arg: &str, spans: &mut Vec<(usize, usize)>) {
         let quoted = |at: usize| matches!(bytes.get(at), Some(b'\'' | b'"'));
         let value = match bytes.get(next) {
             Some(b'=') if is_secret_name(name) => {
-                // The whole argument is the value when the name begins it: spaces are part of it then.
-                if start == arg.len() - arg.trim_start_matches('-').len() && next == at {
+                // The whole argument is the value when the name begins it: spaces are part of it
+                // then.
+                if start == 0 && next == at {
                     Some((next + 1, arg.len()))
                 } else {
                     let from = spaces(next + 1);
                     Some((from, value_end(bytes, from)))
                 }
             }
-            Some(b':') if name.eq_ignore_ascii_case("authorization") => {
-                Some((next + 1, arg.len()))
-            }
+            Some(b':') if name.eq_ignore_ascii_case("authorization") => Some((next + 1, arg.len())),
             Some(b'\'' | b'"') if next > at && is_secret_name(name) && quoted(next) => {
                 Some((next, value_end(bytes, next)))
             }
@@ -191,26 +191,26 @@ fn assignments(arg: &str, spans: &mut Vec<(usize, usize)>) {
     }
 }
 
-/// End of a value that begins at `at`: behind the closing quote, or at a space, `&`, `;`, or quote of the text around.
-fn value_end(bytes: &[u8], at: usize) -> usize {
-    let quote = match bytes.get(at) {
-        Some(&quote @ (b'\'' | b'"')) => quote,
-        _ => {
-            let plain = |b: &u8| {
-                !b.is_ascii_whitespace() && !matches!(b, b'&' | b';' | b'\'' | b'"')
-            };
-            return at + bytes[at..].iter().take_while(|b| plain(b)).count();
-        }
-    };
-    let mut end = at + 1;
-    while end < bytes.len() {
-        match bytes[end] {
-            b'\\' => end += 1,
-            b if b == quote && bytes.get(end + 1) == Some(&quote) => end += 1, // SQL's `''`
-            b if b == quote => return end + 1,
+/// End of a value that begins at `at`: quoted strings, then plain text up to a space, `&`, `;`, or
+/// a quote, which then is that of the text around.
+fn value_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&quote @ (b'\'' | b'"')) = bytes.get(at) {
+        at = quoted_end(bytes, at + 1, quote);
+    }
+    let plain = |b: &u8| !b.is_ascii_whitespace() && !matches!(b, b'&' | b';' | b'\'' | b'"');
+    at + bytes.iter().skip(at).take_while(|b| plain(b)).count()
+}
+
+/// Behind the quote that ends the string which begins at `at`; `\` makes the next byte part of it.
+/// SQL's `''` is two strings without anything between, which is the same here.
+fn quoted_end(bytes: &[u8], mut at: usize, quote: u8) -> usize {
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 1,
+            b if b == quote => return at + 1,
             _ => {}
         }
-        end += 1;
+        at += 1;
     }
     bytes.len()
 }
@@ -236,8 +236,10 @@ mod tests {
             ("postgres://bob:s3cret@db/app", "postgres://bob:***@db/app"),
             ("postgresql://bob:a@b@db:5432/app", "postgresql://bob:***@db:5432/app"),
             ("postgres://bob:a/b@db/app", "postgres://bob:***@db/app"),
-            ("postgres://db/app?user=bob&password=x&sslmode=require",
-             "postgres://db/app?user=bob&password=***&sslmode=require"),
+            (
+                "postgres://db/app?user=bob&password=x&sslmode=require",
+                "postgres://db/app?user=bob&password=***&sslmode=require",
+            ),
             ("--dsn=postgres://bob:x@db/app", "--dsn=postgres://bob:***@db/app"),
             ("host=db password=x dbname=app", "host=db password=*** dbname=app"),
             ("host=db password = 'a b\\'c' dbname=app", "host=db password = *** dbname=app"),
@@ -259,10 +261,27 @@ mod tests {
     #[test]
     fn leaves_the_rest_alone() {
         for arg in [
-            "", "-h", "db", "--no-password", "--host=db", "postgres://bob@db/app",
-            "postgres://db:5432/app", "http://[::1]:80/a?b=c", "PWD=/home/bob", "OLDPWD=/",
-            "--password-file=/run/secrets/x", "POSTGRES_PASSWORD_FILE=/run/x", "--password=",
-            "select 1 where a = 'b'", "é=ü", "://:@", "://", ":", "=", "password", "sécret=x",
+            "",
+            "-h",
+            "db",
+            "--no-password",
+            "--host=db",
+            "postgres://bob@db/app",
+            "postgres://db:5432/app",
+            "http://[::1]:80/a?b=c",
+            "PWD=/home/bob",
+            "OLDPWD=/",
+            "--password-file=/run/secrets/x",
+            "POSTGRES_PASSWORD_FILE=/run/x",
+            "--password=",
+            "select 1 where a = 'b'",
+            "é=ü",
+            "://:@",
+            "://",
+            ":",
+            "=",
+            "password",
+            "sécret=x",
         ] {
             assert_eq!(redact(arg), (arg.to_owned(), 0), "{arg}");
         }
@@ -338,10 +357,16 @@ mod tests {
         }
 
         #[test]
-        fn redaction_is_stable(arg in "[a-z:/@=' &?-]{0,40}(password=|://u:|secret )[a-z@' ]{0,20}") {
-            let (once, _) = redact(&arg);
-            let (twice, _) = redact(&once);
-            proptest::prop_assert_eq!(once, twice);
+        fn secrets_do_not_show(
+            before in "[a-z =:/@'?&-]{0,24}",
+            secret in "[A-Z0-9]{6,12}",
+            after in "[a-z =:/@'?&-]{0,24}",
+            form in 0..5_usize,
+        ) {
+            let forms = ["--password=*", " password=*", "p://u:*@h/", "PGPASSWORD='*'", "?password=*"];
+            let text = forms[form].replace('*', &secret);
+            let (shown, found) = redact(&format!("{before} {text} {after}"));
+            proptest::prop_assert!(found > 0 && !shown.contains(&secret), "{}", shown);
         }
     }
 }

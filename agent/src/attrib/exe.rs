@@ -17,7 +17,8 @@ use super::lru::Lru;
 pub const EXE_HASH_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Most digests remembered.
 pub const EXE_HASHES_MAX: usize = 4096;
-/// A file changed this recently may change again within one tick of its time stamps, so that its digest is not remembered.
+/// A file changed this recently may change again within one tick of its time stamps, so that its
+/// digest is not remembered.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A program's file, open.
@@ -69,7 +70,8 @@ struct FdInfo {
     mount_id: Option<u64>,
 }
 
-/// What the kernel says of one of our descriptors: `ino` is `i_ino`, which on overlayfs need not be `st_ino` (since 5.14).
+/// What the kernel says of one of our descriptors: `ino` is `i_ino`, which on overlayfs need not be
+/// `st_ino` (since 5.14).
 fn fdinfo(file: &File) -> FdInfo {
     const FDINFO_BYTES_MAX: u64 = 4096;
     let mut text = String::new();
@@ -106,7 +108,8 @@ impl HashKey {
         }
     }
 
-    /// Whether the file has been left alone for long enough that its next change has another time stamp.
+    /// Whether the file has been left alone for long enough that its next change has another time
+    /// stamp.
     fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let settled = self.changed.0.saturating_add_unsigned(SETTLED_AFTER.as_secs());
@@ -148,7 +151,8 @@ impl HashCache {
         }
     }
 
-    /// Reads the file and remembers its digest. Takes as long as reading takes: about 2 s per GB, more from a cold disk.
+    /// Reads the file and remembers its digest. Takes as long as reading takes: seconds per GB, more
+    /// from a cold disk.
     pub(super) fn take(&self, exe: &ExeFile) -> Result<Sha256, Reason> {
         if let Some(reason) = self.refusal(exe) {
             return Err(reason);

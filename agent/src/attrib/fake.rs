@@ -140,8 +140,7 @@ impl FakeHost {
         settings: AttribSettings,
         hook: impl Fn() + Send + Sync + 'static,
     ) -> Resolver {
-        let source =
-            Hooked { inner: RootedProc::new(self.path("proc")), hook: Arc::new(hook) };
+        let source = Hooked { inner: RootedProc::new(self.path("proc")), hook: Arc::new(hook) };
         Resolver::with_source(settings, Arc::new(source)).expect("the root is there")
     }
 }
@@ -224,12 +223,7 @@ impl ProcHandle for HookedHandle {
         self.inner.stat()
     }
 
-    fn read(
-        &self,
-        file: ProcFile,
-        keep_max: usize,
-        read_max: u64,
-    ) -> Result<Bounded, SourceError> {
+    fn read(&self, file: ProcFile, keep_max: usize, read_max: u64) -> Result<Bounded, SourceError> {
         if file == ProcFile::Cmdline {
             (self.hook)();
         }

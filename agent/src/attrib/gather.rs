@@ -113,14 +113,12 @@ fn from_kernel(shared: &Shared, actor: &Actor, notes: &mut Notes) -> Identity {
 }
 
 /// Opens the process of the event: no other, by its start time.
-fn open(
-    shared: &Shared,
-    actor: &Actor,
-) -> Result<(Arc<dyn ProcHandle>, ProcStat), Reason> {
+fn open(shared: &Shared, actor: &Actor) -> Result<(Arc<dyn ProcHandle>, ProcStat), Reason> {
     let handle = shared.source.open(actor.tgid)?;
     let stat = handle.stat()?;
     let expected_ns = actor.start_boottime_ns;
-    // `stat` has the start rounded down; one tick of tolerance costs nothing, see the module's documentation.
+    // `stat` has the start rounded down; one tick of tolerance costs nothing, see the module's
+    // documentation.
     let expected = expected_ns / shared.tick_ns;
     if expected_ns != 0 && stat.start_ticks.abs_diff(expected) > 1 {
         let found_ns = stat.start_ticks.saturating_mul(shared.tick_ns);
@@ -184,8 +182,7 @@ fn living(
         Ok(None) => notes.missing(Field::LoginUid, Reason::LoginUnset),
         Err(error) => notes.missing(Field::LoginUid, error.into()),
     }
-    let line =
-        parents::follow(shared.source.as_ref(), actor.tgid, handle, stat, shared.tick_ns);
+    let line = parents::follow(shared.source.as_ref(), actor.tgid, handle, stat, shared.tick_ns);
     match line.broken {
         Some(reason) if line.parents.is_empty() => notes.missing(Field::Parents, reason),
         Some(reason) => notes.doubt(Field::Parents, reason),

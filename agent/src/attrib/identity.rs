@@ -10,14 +10,16 @@ use super::summary;
 
 /// Who a process is. What each field proves is in the table of the [module](super).
 ///
-/// Serialised with the field names below; fields without a value are left out, and each that could have had one has an entry
-/// in `missing`. Text that is not UTF-8 has U+FFFD in place of the bytes that are not.
+/// Serialised with the field names below; fields without a value are left out, and each that could
+/// have had one has an entry in `missing`. Text that is not UTF-8 has U+FFFD in place of the bytes
+/// that are not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// Process id (thread group id) in the initial pid namespace.
     pub pid: u32,
-    /// Start, nanoseconds since boot, suspend included. From the kernel event where that had it, else from `/proc`, rounded
-    /// down to a clock tick (then `confidence` is [`Confidence::Unconfirmed`]).
+    /// Start, nanoseconds since boot, suspend included. From the kernel event where that had it,
+    /// else from `/proc`, rounded down to a clock tick (then `confidence` is
+    /// [`Confidence::Unconfirmed`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_ns: Option<u64>,
     /// Exec generation (`task_struct.self_exec_id`).
@@ -28,18 +30,21 @@ pub struct Identity {
     pub boot_id: Option<Arc<str>>,
     /// How far the facts from `/proc` are known to be of the process the kernel named.
     pub confidence: Confidence,
-    /// Name of the process; of the task at the time of the event when the process could not be read.
+    /// Name of the process; of the task at the time of the event when the process could not be
+    /// read.
     pub comm: String,
     /// Path of the program in the mount namespace of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
-    /// The program's file has no name any more: replaced by an upgrade, deleted, or never had one (memfd).
+    /// The program's file has no name any more: replaced by an upgrade, deleted, or never had one
+    /// (memfd).
     #[serde(skip_serializing_if = "is_false")]
     pub exe_deleted: bool,
     /// SHA-256 of the program's file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe_sha256: Option<Sha256>,
-    /// Arguments, secrets blotted out, at most [`super::ARGS_MAX`] and [`super::ARG_BYTES_MAX`] bytes together.
+    /// Arguments, secrets blotted out, at most [`super::ARGS_MAX`] and [`super::ARG_BYTES_MAX`]
+    /// bytes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<Vec<String>>,
     /// Full size of a command line that was cut.
@@ -103,7 +108,8 @@ impl Identity {
 
     /// One line for tables: `psql[4711] alice container=web(docker) /usr/bin/psql`.
     ///
-    /// Characters that would move a terminal's cursor are escaped: the process chooses most of these names.
+    /// Characters that would move a terminal's cursor are escaped: the process chooses most of
+    /// these names.
     pub fn summary(&self) -> String {
         summary::of(self)
     }
@@ -180,8 +186,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// How the process was tied to the container.
     pub evidence: Evidence,
-    /// The user who could have made all this up: the cgroup folder lies below one that belongs to that user (rootless
-    /// containers do). `None` when only root could.
+    /// The user who could have made all this up: the cgroup folder lies below one that belongs to
+    /// that user (rootless containers do). `None` when only root could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<u32>,
     /// Containers inside this one, outermost first, as `runtime:id`, as claimed by this one.
@@ -247,7 +253,8 @@ pub enum Evidence {
     CgroupPath,
     /// Its cgroup is the one in the runtime's state file, or below it.
     StateCgroup,
-    /// The container's first process, of the start time in the runtime's state file, is this process or an ancestor.
+    /// The container's first process, of the start time in the runtime's state file, is this
+    /// process or an ancestor.
     StatePid,
 }
 
@@ -339,7 +346,8 @@ pub enum Reason {
     /// The file's inode is as in the event, its device could not be compared.
     #[error("device of the program's file not comparable with the kernel event")]
     DeviceNotCompared,
-    /// The file is on a file system whose server, a program of some user, chooses what each reader sees.
+    /// The file is on a file system whose server, a program of some user, chooses what each reader
+    /// sees.
     #[error("program is on a FUSE file system: whoever serves it chooses what each reader sees")]
     FuseFile,
     /// The file is not a regular file.
@@ -416,6 +424,10 @@ pub enum Reason {
     /// The path starts above the agent's own cgroup namespace.
     #[error("cgroup path is relative to the agent's own cgroup namespace")]
     CgroupNamespace,
+    /// The cgroup is that of a container, but may be shared with others: the container's first
+    /// process or this one is gone, or the container has no namespaces of its own.
+    #[error("by its cgroup alone: namespaces could not be compared")]
+    CgroupAlone,
     /// No file of a runtime on this host tells.
     #[error("no file of a container runtime on this host tells")]
     NoRuntimeFile,

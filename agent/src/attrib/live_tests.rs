@@ -1,6 +1,6 @@
 //! The resolver on processes of this machine. No privilege needed.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -135,11 +135,17 @@ fn a_program_whose_file_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("copy");
     std::fs::copy(std::fs::canonicalize("/bin/cat").expect("there"), &program).expect("copied");
-    let mut child = Command::new(&program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a program");
+    let mut child = loop {
+        let spawned = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        match spawned {
+            // A child forked by another test at the wrong moment holds the copy open for writing
+            // until its own exec.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::yield_now();
+            }
+            spawned => break spawned.expect("a program"),
+        }
+    };
     let inode = std::fs::metadata(&program).expect("there").ino();
     std::fs::remove_file(&program).expect("there");
     // An answer says that the exec is over.

@@ -1,8 +1,9 @@
 //! Who did it: from a kernel event to a process, its program, its unit, its container.
 //!
-//! A [`Resolver`] takes a [`pgward_common::Actor`], which the kernel filled in at the time of the event, reads what `/proc` and
-//! the files of container runtimes add, and gives an [`Identity`]. What could not be had is in [`Identity::missing`] with a
-//! [`Reason`], never just absent; what is to be taken with care is in [`Identity::doubts`].
+//! A [`Resolver`] takes a [`pgward_common::Actor`], which the kernel filled in at the time of the
+//! event, reads what `/proc` and the files of container runtimes add, and gives an [`Identity`].
+//! What could not be had is in [`Identity::missing`] with a [`Reason`], never just absent; what is
+//! to be taken with care is in [`Identity::doubts`].
 //!
 //! ```text
 //!   Actor (kernel, at the event) ── tgid, start, exec, uid, gid, cgroup id, program's inode
@@ -14,8 +15,8 @@
 //!
 //! # What each field proves
 //!
-//! "Root" is whoever has the rights of root in the initial user namespace: root can forge all of it, and is not considered.
-//! "Runtime" is a container runtime that runs as root.
+//! "Root" is whoever has the rights of root in the initial user namespace: root can forge all of
+//! it, and is not considered. "Runtime" is a container runtime that runs as root.
 //!
 //! | field | says | chosen by | does not say |
 //! | --- | --- | --- | --- |
@@ -36,27 +37,29 @@
 //! | `container.id` | the outermost container | runtime; a user when `claimed_by` says so | containers inside it: `nested` is its own claim |
 //! | `container.name`, `image`, `pod`, `labels` | what the runtime noted | who may start containers | that the image's content is what its name promises |
 //!
-//! Rules that follow: never let a rule rest on `comm`, `cmdline` or `exe` alone where the process is not trusted; a container with
-//! `claimed_by` is no better than that uid; [`Confidence`] and `missing` are part of the answer. A container is never recognised
-//! by its network namespace: pods share it and processes visit it.
+//! Rules that follow: never let a rule rest on `comm`, `cmdline` or `exe` alone where the process
+//! is not trusted; a container with `claimed_by` is no better than that uid; [`Confidence`] and
+//! `missing` are part of the answer. A container is never recognised by its network namespace: pods
+//! share it and processes visit it.
 //!
 //! # How facts are kept apart from other processes' facts
 //!
-//! - `/proc/PID` is opened once and read through that descriptor. It belongs to one process: after its end reads fail, even
-//!   when the pid is in use again.
-//! - Its start time (`stat`, field 22, clock ticks) must be that of the event within one tick. Within a tick a pid cannot
-//!   come round again: that takes `pid_max` forks.
-//! - The inode of the program is compared with that of the event, before and after the arguments are read. An exec of the
-//!   very same file, and one that was undone in between, are not seen; `exec` in the next event tells.
-//! - Without BTF the event has no start time. Facts are then of the process that has the pid when it is read, and
-//!   [`Confidence::Unconfirmed`] says so; such identities are never kept.
-//! - `/proc` must be that of the initial pid namespace, and the agent in the initial time namespace:
-//!   [`Resolver::gaps`] tells when they are not.
+//! - `/proc/PID` is opened once and read through that descriptor. It belongs to one process: after
+//!   its end reads fail, even when the pid is in use again.
+//! - Its start time (`stat`, field 22, clock ticks) must be that of the event within one tick.
+//!   Within a tick a pid cannot come round again: that takes `pid_max` forks.
+//! - The inode of the program is compared with that of the event, before and after the arguments
+//!   are read. An exec of the very same file, and one that was undone in between, are not seen;
+//!   `exec` in the next event tells.
+//! - Without BTF the event has no start time. Facts are then of the process that has the pid when
+//!   it is read, and [`Confidence::Unconfirmed`] says so; such identities are never kept.
+//! - `/proc` must be that of the initial pid namespace, and the agent in the initial time
+//!   namespace: [`Resolver::gaps`] tells when they are not.
 //!
 //! # Threads
 //!
-//! [`Resolver::resolve`] blocks: it reads files and hashes programs, and is to be called on a thread kept for it.
-//! [`Resolver::lookup`] does not block, and is for threads that carry data.
+//! [`Resolver::resolve`] blocks: it reads files and hashes programs, and is to be called on a
+//! thread kept for it. [`Resolver::lookup`] does not block, and is for threads that carry data.
 
 mod cgroup_path;
 mod cgroup_tree;
@@ -79,8 +82,8 @@ pub use cgroup_tree::{CGROUP_DEPTH_MAX, CGROUP_IDS_MAX, CGROUP_WALK_MAX, CGROUP_
 pub use cmdline::{ARG_BYTES_MAX, ARGS_MAX, CMDLINE_READ_MAX, CMDLINE_WINDOW, redact};
 pub use exe::{EXE_HASH_BYTES_MAX, EXE_HASHES_MAX};
 pub use identity::{
-    CmdlineSize, Confidence, Container, Evidence, Field, Identity, Parent, Reason, Remark,
-    Runtime, Sha256,
+    CmdlineSize, Confidence, Container, Evidence, Field, Identity, Parent, Reason, Remark, Runtime,
+    Sha256,
 };
 pub use parents::PARENTS_MAX;
 pub use patience::STUCK_MAX;

@@ -19,8 +19,9 @@ pub(super) struct Line {
 
 /// Follows parents as far as they can be followed, at most [`PARENTS_MAX`].
 ///
-/// The pid of a parent may be another process by the time it is opened: the child is asked again afterwards, as a child whose
-/// parent ended has another one; and no parent is younger than its child.
+/// The pid of a parent may be another process by the time it is opened: the child is asked again
+/// afterwards, as a child whose parent ended has another one; and no parent is younger than its
+/// child.
 pub(super) fn follow(
     source: &dyn ProcSource,
     pid: u32,
@@ -28,8 +29,7 @@ pub(super) fn follow(
     stat: &ProcStat,
     tick_ns: u64,
 ) -> Line {
-    let mut line =
-        Line { parents: Vec::new(), links: vec![(pid, stat.start_ticks)], broken: None };
+    let mut line = Line { parents: Vec::new(), links: vec![(pid, stat.start_ticks)], broken: None };
     let (mut child_pid, mut child, mut child_stat) = (pid, Arc::clone(handle), stat.clone());
     while child_stat.ppid != 0 {
         if line.parents.len() == PARENTS_MAX {

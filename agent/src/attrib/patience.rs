@@ -1,8 +1,9 @@
 //! Reads that may never come back.
 //!
-//! Reading a process's arguments reads its memory, and opening its program opens a file of its choosing. Either may lie on a
-//! file system served by a program of the same user, which may take for ever to answer. Such reads run on a thread of their
-//! own, are waited for as long as is decent, and are then left behind; they end with the process that holds them up.
+//! Reading a process's arguments reads its memory, and opening its program opens a file of its
+//! choosing. Either may lie on a file system served by a program of the same user, which may take
+//! for ever to answer. Such reads run on a thread of their own, are waited for as long as is
+//! decent, and are then left behind; they end with the process that holds them up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +24,9 @@ pub(super) struct Patience {
 impl Patience {
     /// Runs `work` on a thread of its own and waits up to `deadline` for it.
     ///
-    /// Errors: [`Reason::TimedOut`], `work` goes on and its result is dropped; [`Reason::TooManyStuck`], `work` was not begun;
-    /// [`Reason::Os`] when there is no thread to be had.
+    /// Errors: [`Reason::TimedOut`], `work` goes on and its result is dropped;
+    /// [`Reason::TooManyStuck`], `work` was not begun; [`Reason::Os`] when there is no thread to be
+    /// had.
     pub(super) fn wait<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -37,11 +39,12 @@ impl Patience {
             return Err(Reason::TooManyStuck { stuck });
         }
         let (sender, receiver) = mpsc::sync_channel(1);
-        let spawned = std::thread::Builder::new().name("pgward-facts".to_owned()).spawn(move || {
-            let _place = place;
-            // Nobody waits any more when this fails.
-            let _ = sender.send(work());
-        });
+        let spawned =
+            std::thread::Builder::new().name("pgward-facts".to_owned()).spawn(move || {
+                let _place = place;
+                // Nobody waits any more when this fails.
+                let _ = sender.send(work());
+            });
         if let Err(error) = spawned {
             return Err(Reason::Os(error.to_string()));
         }

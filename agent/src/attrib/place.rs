@@ -9,7 +9,7 @@ use super::cgroup_tree::{Line, lines};
 use super::gather::Notes;
 use super::identity::{Container, Evidence, Field, Identity, Reason, Runtime};
 use super::resolver::Shared;
-use super::runtime::{self, Candidate, Facts, Owner, Process, RuntimeRoots, StateMatch};
+use super::runtime::{self, Agreement, Candidate, Facts, Owner, Process, RuntimeRoots, StateMatch};
 use super::source::{NamespaceKind, ProcHandle, ProcSource};
 use super::users;
 
@@ -39,7 +39,9 @@ pub(super) fn living(
     let found = apply(shared, &lines, identity);
     match found {
         Some(found) => describe(shared, found, None, identity, notes),
-        None => by_state(shared, process, &lines, identity, notes),
+        None => {
+            by_state(shared, process.links, Some(process.handle), &lines, identity, notes);
+        }
     }
 }
 
@@ -59,15 +61,23 @@ pub(super) fn gone(shared: &Shared, actor: &Actor, identity: &mut Identity, note
         }
     };
     let is_root = path == "/";
-    let found = apply(shared, &[Line { hierarchy: V2.to_owned(), path }], identity);
-    match found {
-        Some(found) => describe(shared, found, None, identity, notes),
-        None if is_root => {
-            notes.missing(Field::Unit, Reason::RootCgroup);
-            notes.missing(Field::Container, Reason::RootCgroup);
-        }
-        // A container whose path has no id is only found by its processes.
-        None => notes.doubt(Field::Container, Reason::Ended),
+    let lines = [Line { hierarchy: V2.to_owned(), path }];
+    if let Some(found) = apply(shared, &lines, identity) {
+        describe(shared, found, None, identity, notes);
+        return;
+    }
+    if is_root {
+        notes.missing(Field::Unit, Reason::RootCgroup);
+    }
+    // It may itself have been the first process of a container; its parents are not known any more.
+    let links = match actor.start_boottime_ns {
+        0 => Vec::new(),
+        start => vec![(actor.tgid, start / shared.tick_ns)],
+    };
+    by_state(shared, &links, None, &lines, identity, notes);
+    if identity.container.is_none() {
+        let reason = if is_root { Reason::RootCgroup } else { Reason::Ended };
+        notes.missing(Field::Container, reason);
     }
 }
 
@@ -150,36 +160,44 @@ fn in_path(shared: &Shared, line: &Line, placement: Placement) -> Option<InPath>
     })
 }
 
-/// Looks for the container of a process whose cgroup path carries no id in the state folders of crun and runc.
+/// Looks for the container of a process whose cgroup path carries no id in the state folders of
+/// crun and runc. Without a handle the process is gone.
 fn by_state(
     shared: &Shared,
-    process: &Living<'_>,
+    links: &[(u32, u64)],
+    handle: Option<&Arc<dyn ProcHandle>>,
     lines: &[Line],
     identity: &mut Identity,
     notes: &mut Notes,
 ) {
     let owner = lines.iter().find_map(|line| cgroup_path::parse(&line.path).owner);
     let user = owner.filter(|uid| *uid != shared.settings.host_uid);
-    let links = process.links.to_vec();
+    let links = links.to_vec();
     let cgroups: Vec<String> = lines.iter().map(|line| line.path.clone()).collect();
     let (host, states) = (Arc::clone(&shared.host), Arc::clone(&shared.states));
     let (roots, source) = (Arc::clone(&shared.roots), Arc::clone(&shared.source));
-    let handle = Arc::clone(process.handle);
+    let handle = handle.cloned();
     let found = shared.patience.wait(shared.settings.files_deadline, move || {
         let process = Process { line: &links, cgroups: &cgroups };
-        let shares = |candidate: &Candidate| shares_namespaces(&source, &handle, candidate);
-        let found = states.find(&host, &roots.states, Owner::Any, &process, &shares);
+        let agree = |candidate: &Candidate| match &handle {
+            Some(handle) => namespaces(source.as_ref(), handle, candidate),
+            None => Agreement::Unknown,
+        };
+        let found = states.find(&host, &roots.states, Owner::Any, &process, &agree);
         if let Some(found) = found {
             return Some((found, None));
         }
         let uid = user?;
         let roots = RuntimeRoots::of_user(uid, "");
-        let found = states.find(&host, &roots.states, Owner::User(uid), &process, &shares);
+        let found = states.find(&host, &roots.states, Owner::User(uid), &process, &agree);
         found.map(|found| (found, Some(uid)))
     });
     match found {
         Ok(None) => {}
-        Ok(Some((StateMatch { candidate, evidence }, claimed_by))) => {
+        Ok(Some((StateMatch { candidate, evidence, is_confirmed }, claimed_by))) => {
+            if !is_confirmed {
+                notes.doubt(Field::Container, Reason::CgroupAlone);
+            }
             let found = InPath {
                 id: candidate.id.clone(),
                 runtime: candidate.runtime,
@@ -194,22 +212,35 @@ fn by_state(
     }
 }
 
-/// Whether the container's first process is gone, or shares the mount or pid namespace with the process.
-fn shares_namespaces(
-    source: &Arc<dyn ProcSource>,
+/// Whether a process shares a namespace with the first process of a container that the container
+/// does not share with the host.
+fn namespaces(
+    source: &dyn ProcSource,
     process: &Arc<dyn ProcHandle>,
     candidate: &Candidate,
-) -> bool {
-    let first = source.open(candidate.pid).and_then(|first| Ok((first.stat()?, first)));
-    match first {
-        Ok((stat, first)) if stat.start_ticks == candidate.start_ticks && !stat.is_zombie() => {
-            [NamespaceKind::Mount, NamespaceKind::Pid].into_iter().any(|kind| {
-                let theirs = first.namespace(kind);
-                theirs.is_ok() && theirs == process.namespace(kind)
-            })
-        }
-        Ok(_) | Err(_) => true,
+) -> Agreement {
+    let Ok(first) = source.open(candidate.pid) else { return Agreement::Unknown };
+    let is_first = first
+        .stat()
+        .is_ok_and(|stat| stat.start_ticks == candidate.start_ticks && !stat.is_zombie());
+    if !is_first {
+        return Agreement::Unknown;
     }
+    let mut agreement = Agreement::Unknown;
+    for kind in [NamespaceKind::Mount, NamespaceKind::Pid] {
+        let (Ok(theirs), Ok(ours)) = (first.namespace(kind), process.namespace(kind)) else {
+            continue;
+        };
+        let of_host = source.open(1).and_then(|init| init.namespace(kind));
+        if of_host.is_ok_and(|of_host| of_host == theirs) {
+            continue;
+        }
+        if theirs == ours {
+            return Agreement::Yes;
+        }
+        agreement = Agreement::No;
+    }
+    agreement
 }
 
 /// Adds what the runtime's files tell.
@@ -241,12 +272,7 @@ fn describe(
     identity.container = Some(merge(found, facts, trouble, notes));
 }
 
-fn merge(
-    found: InPath,
-    facts: Facts,
-    trouble: Option<Reason>,
-    notes: &mut Notes,
-) -> Container {
+fn merge(found: InPath, facts: Facts, trouble: Option<Reason>, notes: &mut Notes) -> Container {
     let runtime = match found.runtime {
         // Podman and CRI-O run crun and runc; only their own files tell that it is they.
         Runtime::Oci | Runtime::Crun | Runtime::Runc => facts.runtime.unwrap_or(found.runtime),
@@ -261,7 +287,8 @@ fn merge(
             | Runtime::Garden
             | Runtime::Buildkit
     );
-    let name = facts.name.or_else(|| id_is_name.then(|| found.id.clone()));
+    let is_digest = found.id.len() == 64 && found.id.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = facts.name.or_else(|| (id_is_name && !is_digest).then(|| found.id.clone()));
     let pod_uid = found.pod_uid.or(facts.pod_uid);
     let has_no_pod = pod_uid.is_some() && facts.pod.is_none();
     let absent = [

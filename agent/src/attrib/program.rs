@@ -28,9 +28,9 @@ pub(super) struct Program {
 
 /// Reads program and arguments.
 ///
-/// Order: program's file, path, arguments, program's file again. When both are the file of the event, so is what was read in
-/// between. File and arguments may hang, see [`super::patience`]; each has its own deadline, so that a process cannot hide
-/// its program behind its arguments.
+/// Order: program's file, path, arguments, program's file again. When both are the file of the
+/// event, so is what was read in between. File and arguments may hang, see [`super::patience`];
+/// each has its own deadline, so that a process cannot hide its program behind its arguments.
 pub(super) fn read(
     shared: &Shared,
     actor: &Actor,
@@ -127,8 +127,9 @@ enum Compared {
 
 /// Compares a file with the one of the event.
 ///
-/// The inode is compared as the kernel has it. The device is that of the super block in the event, while `st_dev` is another
-/// number on btrfs and overlayfs: when they differ, the device of the mount, which is the super block's, decides.
+/// The inode is compared as the kernel has it. The device is that of the super block in the event,
+/// while `st_dev` is another number on btrfs and overlayfs: when they differ, the device of the
+/// mount, which is the super block's, decides.
 fn compare(actor: &Actor, handle: &Arc<dyn ProcHandle>, found: ExeId) -> Compared {
     if actor.exe_inode == 0 {
         return Compared::Unknown(Reason::NoKernelExe);

@@ -15,7 +15,8 @@ use super::patience::Patience;
 use super::runtime::{HostFiles, RuntimeRoots, StateIndex};
 use super::source::{Bounded, NamespaceKind, ProcSource, RootedProc, SourceError};
 
-/// Identities kept unless set otherwise. Typically 2 kB each, at most some 100 kB with a full set of long labels.
+/// Identities kept unless set otherwise. Typically 2 kB each, at most some 100 kB with a full set
+/// of long labels.
 pub const IDENTITIES_MAX: usize = 4096;
 /// After this an identity that lacks something which may still come is built anew.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -83,7 +84,8 @@ pub enum ResolverError {
     },
 }
 
-/// Something about this system that makes identities worse than they could be; for `doctor` and the log.
+/// Something about this system that makes identities worse than they could be; for `doctor` and the
+/// log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
     /// Pids of kernel events mean other processes there, or none.
@@ -108,8 +110,9 @@ pub enum Gap {
 
 /// Builds identities and keeps them.
 ///
-/// An identity belongs to (process, start, exec generation) and to the credentials and cgroup of the event. It stays true
-/// after the process has ended, and stays known until it is the one used longest ago.
+/// An identity belongs to (process, start, exec generation) and to the credentials and cgroup of
+/// the event. It stays true after the process has ended, and stays known until it is the one used
+/// longest ago.
 pub struct Resolver {
     shared: Shared,
     identities: Mutex<Lru<Key, Entry>>,
@@ -131,7 +134,8 @@ pub(super) struct Shared {
 }
 
 impl Resolver {
-    /// A resolver that reads this system. Errors: the host root can't be opened; other gaps only make identities poorer.
+    /// A resolver that reads this system. Errors: the host root can't be opened; other gaps only
+    /// make identities poorer.
     pub fn new(settings: AttribSettings) -> Result<Self, ResolverError> {
         let source = Arc::new(RootedProc::new(&settings.proc_root));
         Self::with_source(settings, source)
@@ -157,10 +161,7 @@ impl Resolver {
             roots: Arc::new(roots),
             states: Arc::new(StateIndex::new()),
             cgroups: CgroupTree::new(mount, settings.host_uid),
-            hashes: Arc::new(HashCache::new(
-                settings.exe_hashes_max,
-                settings.exe_hash_bytes_max,
-            )),
+            hashes: Arc::new(HashCache::new(settings.exe_hashes_max, settings.exe_hash_bytes_max)),
             patience: Patience::default(),
             boot_id: source.boot_id().map(Arc::from),
             tick_ns: (NANOS_PER_SECOND / source.ticks_per_second().max(1)).max(1),
@@ -180,9 +181,10 @@ impl Resolver {
 
     /// The identity of the process of a kernel event.
     ///
-    /// **Blocks**: reads some 20 small files (some 0.2 ms), takes the digest of a program not seen before (2 s per GB), and
-    /// waits for what hangs up to the deadlines of the settings. Call it on a thread kept for it, soon after the event: a
-    /// process that ends first leaves only what the kernel told.
+    /// **Blocks**: reads some 20 small files (about a millisecond), takes the digest of a program
+    /// not seen before (seconds per GB), and waits for what hangs up to the deadlines of the
+    /// settings. Call it on a thread kept for it, soon after the event: a process that ends first
+    /// leaves only what the kernel told.
     pub fn resolve(&self, actor: &Actor) -> Arc<Identity> {
         let Some(key) = Key::of(actor) else {
             // Without a start time the pid alone would be the key, and pids are reused.
@@ -234,7 +236,8 @@ impl Resolver {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lru<Key, Entry>> {
-        // Held for one map operation; a map of finished values has no state that a panic could have broken.
+        // Held for one map operation; a map of finished values has no state that a panic could have
+        // broken.
         self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -278,8 +281,8 @@ impl Entry {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// The entry to keep after `identity` was built. What was learnt while the process lived is not given up for what is left
-    /// of it.
+    /// The entry to keep after `identity` was built. What was learnt while the process lived is not
+    /// given up for what is left of it.
     fn after(earlier: Option<Entry>, identity: Arc<Identity>, now: Instant) -> Self {
         let retries = earlier.as_ref().map_or(0, |earlier| earlier.retries + 1);
         if let Some(earlier) = earlier
@@ -292,8 +295,8 @@ impl Entry {
     }
 }
 
-/// Whether something is missing that may be there a little later: runtimes write their files while the container starts, and
-/// what hung may answer.
+/// Whether something is missing that may be there a little later: runtimes write their files while
+/// the container starts, and what hung may answer.
 fn may_get_better(identity: &Identity) -> bool {
     identity.confidence != Confidence::KernelOnly
         && identity.missing.iter().any(|remark| match &remark.reason {
@@ -311,7 +314,8 @@ fn own_mountinfo() -> Option<Vec<u8>> {
     Some(Bounded::read(file, MOUNTINFO_BYTES_MAX, MOUNTINFO_BYTES_MAX as u64).ok()?.bytes)
 }
 
-/// Layout of `timens_offsets` (time_namespaces(7)): clock, seconds, nanoseconds; absent without time namespaces.
+/// Layout of `timens_offsets` (time_namespaces(7)): clock, seconds, nanoseconds; absent without
+/// time namespaces.
 fn boot_clock_is_shifted() -> bool {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     offsets.lines().any(|line| {
@@ -319,4 +323,56 @@ fn boot_clock_is_shifted() -> bool {
         fields.first().is_some_and(|clock| *clock == "boottime" || *clock == "7")
             && fields.iter().skip(1).any(|offset| *offset != "0")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attrib::fake::FakeHost;
+
+    #[test]
+    fn what_may_get_better_is_built_anew_a_few_times() {
+        let host = FakeHost::new();
+        let id = "ab".repeat(32);
+        let actor = host.process(50).cgroup(&format!("0::/docker/{id}\n")).start();
+        let poor = host.resolver().resolve(&actor);
+        host.write(
+            &format!("root/var/lib/docker/containers/{id}/config.v2.json"),
+            r#"{"Name":"/web","Config":{"Image":"i"}}"#,
+        );
+        let good = host.resolver().resolve(&actor);
+        host.remove(50);
+        let gone = host.resolver().resolve(&actor);
+        let now = Instant::now();
+
+        let first = Entry::after(None, Arc::clone(&poor), now);
+        assert!(!first.is_due(now) && first.is_due(now + RETRY_AFTER));
+        let done = Entry::after(Some(first.clone()), Arc::clone(&good), now);
+        assert_eq!((done.due, done.identity.missing(Field::ContainerName)), (None, None));
+        let kept = Entry::after(Some(first.clone()), gone, now);
+        assert!(kept.due.is_none() && Arc::ptr_eq(&kept.identity, &poor));
+        let mut entry = first;
+        for _ in 0..RETRIES_MAX {
+            assert!(entry.due.is_some());
+            entry = Entry::after(Some(entry), Arc::clone(&poor), now);
+        }
+        assert_eq!(entry.due, None, "enough");
+    }
+
+    #[test]
+    fn tells_the_gaps_of_a_system() {
+        let host = FakeHost::new();
+        host.process(1).start();
+        let gaps = host.resolver().gaps();
+        assert!(matches!(&gaps[0], Gap::PidNamespace { .. }), "{gaps:?}");
+        assert!(matches!(gaps.last(), Some(Gap::PartOfCgroups { .. })), "{gaps:?}");
+    }
+
+    #[test]
+    fn a_host_root_that_is_not_there_is_an_error() {
+        let settings =
+            AttribSettings { host_root: PathBuf::from("/nonexistent"), ..Default::default() };
+        let error = Resolver::new(settings).err().expect("refused");
+        assert_eq!(error.to_string(), "open host root `/nonexistent`");
+    }
 }

@@ -10,10 +10,11 @@ use procfs::process::Process;
 
 use super::identity::Reason;
 
-/// Facts about the processes of a host. [`RootedProc`] reads a proc file system; tests bring others.
+/// Facts about the processes of a host. [`RootedProc`] reads a proc file system; tests bring
+/// others.
 pub trait ProcSource: Send + Sync {
-    /// Opens the process that has `pid` now. The handle stays with that process: after its end reads fail, and never tell of
-    /// another process that got the same pid.
+    /// Opens the process that has `pid` now. The handle stays with that process: after its end
+    /// reads fail, and never tell of another process that got the same pid.
     ///
     /// Errors: [`SourceError::Gone`] when there is none.
     fn open(&self, pid: u32) -> Result<Arc<dyn ProcHandle>, SourceError>;
@@ -27,8 +28,9 @@ pub trait ProcSource: Send + Sync {
 
 /// One process.
 ///
-/// `read` of [`ProcFile::Cmdline`] and `open_exe` may take as long as the process likes: its memory and its program may lie
-/// on a file system served by one of its friends. The others answer from kernel memory.
+/// `read` of [`ProcFile::Cmdline`] and `open_exe` may take as long as the process likes: its memory
+/// and its program may lie on a file system served by one of its friends. The others answer from
+/// kernel memory.
 pub trait ProcHandle: Send + Sync {
     /// State, parent and start.
     fn stat(&self) -> Result<ProcStat, SourceError>;
@@ -36,14 +38,10 @@ pub trait ProcHandle: Send + Sync {
     /// Reads a file.
     ///
     /// Shape: at most `keep_max` bytes are returned, at most `read_max` are read and counted.
-    fn read(
-        &self,
-        file: ProcFile,
-        keep_max: usize,
-        read_max: u64,
-    ) -> Result<Bounded, SourceError>;
+    fn read(&self, file: ProcFile, keep_max: usize, read_max: u64) -> Result<Bounded, SourceError>;
 
-    /// Reads a link. The path is one in the mount namespace of the process: to be shown, never to be opened.
+    /// Reads a link. The path is one in the mount namespace of the process: to be shown, never to
+    /// be opened.
     fn link(&self, link: ProcLink) -> Result<PathBuf, SourceError>;
 
     /// Opens the program's file itself, whatever its name is now and in whichever mount namespace.
@@ -72,8 +70,8 @@ pub enum ProcLink {
     Exe,
 }
 
-/// Namespaces by which a process can be told to be in a container. The network namespace is not among them: pods share it and
-/// processes visit it.
+/// Namespaces by which a process can be told to be in a container. The network namespace is not
+/// among them: pods share it and processes visit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "see namespaces(7)")]
 pub enum NamespaceKind {
@@ -110,8 +108,9 @@ impl ProcStat {
 
     /// Parses the one line of `/proc/PID/stat`.
     ///
-    /// Layout (proc(5)): pid, name in parentheses, then fields between single spaces. The name may itself hold spaces and
-    /// parentheses, so that the last `)` ends it. procfs's own parser is not used as it indexes before it checks.
+    /// Layout (proc(5)): pid, name in parentheses, then fields between single spaces. The name may
+    /// itself hold spaces and parentheses, so that the last `)` ends it. procfs's own parser is not
+    /// used as it indexes before it checks.
     pub fn parse(line: &[u8]) -> Result<Self, SourceError> {
         const MALFORMED: SourceError = SourceError::Malformed("/proc/PID/stat");
         let open = line.iter().position(|&b| b == b'(').ok_or(MALFORMED)?;
@@ -148,7 +147,8 @@ impl Bounded {
     /// Reads `from` to its end, or through `read_max` bytes; keeps `keep_max`.
     pub fn read(mut from: impl Read, keep_max: usize, read_max: u64) -> io::Result<Self> {
         let mut out = Self::default();
-        let mut chunk = vec![0; 64 * 1024];
+        const CHUNK: u64 = 64 * 1024;
+        let mut chunk = vec![0; usize::try_from(read_max.clamp(1, CHUNK)).unwrap_or(1)];
         loop {
             let got = match from.read(&mut chunk) {
                 Ok(0) => return Ok(out),
@@ -230,7 +230,8 @@ impl From<SourceError> for Reason {
     }
 }
 
-/// A proc file system at some place, of the initial pid namespace: kernel events carry pids of that one.
+/// A proc file system at some place, of the initial pid namespace: kernel events carry pids of that
+/// one.
 #[derive(Clone, Debug)]
 pub struct RootedProc {
     root: PathBuf,
@@ -279,7 +280,8 @@ impl ProcSource for RootedProc {
     }
 }
 
-/// A folder of the proc file system held open: its files are of that process only, even when its pid is reused.
+/// A folder of the proc file system held open: its files are of that process only, even when its
+/// pid is reused.
 struct Live(Process);
 
 impl ProcHandle for Live {
@@ -294,12 +296,7 @@ impl ProcHandle for Live {
         ProcStat::parse(&Bounded::read(file, STAT_BYTES_MAX, STAT_BYTES_MAX as u64)?.bytes)
     }
 
-    fn read(
-        &self,
-        file: ProcFile,
-        keep_max: usize,
-        read_max: u64,
-    ) -> Result<Bounded, SourceError> {
+    fn read(&self, file: ProcFile, keep_max: usize, read_max: u64) -> Result<Bounded, SourceError> {
         let name = match file {
             ProcFile::Cgroup => "cgroup",
             ProcFile::Cmdline => "cmdline",

@@ -1,7 +1,7 @@
 //! Names and homes of the host's users, from its `/etc/passwd`.
 //!
-//! Read as it stands (passwd(5)), at most [`PASSWD_BYTES_MAX`] bytes of it; directories on the network (LDAP, sssd) are not
-//! asked: their answers may take for ever and are not the host's own.
+//! Read as it stands (passwd(5)), at most [`PASSWD_BYTES_MAX`] bytes of it; directories on the
+//! network (LDAP, sssd) are not asked: their answers may take for ever and are not the host's own.
 
 use std::path::Path;
 

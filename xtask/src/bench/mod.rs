@@ -110,6 +110,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
         for way in Way::PROXIES {
             let mut ways = Ways::start(&[way], &bench, &mut outcome);
             one_round(&bench, &cases, idle, &mut ways, &mut outcome);
+            ways.finish(&mut outcome);
         }
     }
     if cases.iter().any(|case| !idle(case)) {
@@ -119,6 +120,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             one_round(&bench, &cases, |case| !idle(case), &mut ways, &mut outcome);
             ways.reverse();
         }
+        ways.finish(&mut outcome);
     }
     let Outcome { results, failed } = outcome;
 
@@ -179,7 +181,7 @@ fn one_round(
                 }
                 Err(error) => {
                     outcome.failed(format!("{} over {}", case.name(), way.name()), &error);
-                    ways.stop(way);
+                    ways.stop(way, outcome);
                 }
             }
         }

@@ -68,17 +68,28 @@ pub(super) struct Ways<'a> {
 
 enum Running {
     Direct,
-    Process { child: Child, port: u16 },
+    Process { process: Process, port: u16 },
     // Dropped in this order: the agent detaches, its pins go, its cgroup goes.
     Agent { agent: Box<Agent>, _bpffs: BpfFs, cgroup: Cgroup },
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Running::Process { child, .. } = self {
-            let _ = child.kill();
-            let _ = child.wait();
+impl Running {
+    fn finish(self, way: Way, outcome: &mut Outcome) {
+        if let Running::Agent { agent, .. } = self
+            && let Err(error) = agent.finish()
+        {
+            outcome.failed(format!("stopping {}", way.name()), &error);
         }
+    }
+}
+
+/// A proxy; dropping it kills it.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -111,9 +122,19 @@ impl<'a> Ways<'a> {
         self.running.reverse();
     }
 
-    /// Closes a way.
-    pub(super) fn stop(&mut self, way: Way) {
-        self.running.retain(|(other, _)| *other != way);
+    /// Closes a way. What its end leaves behind is noted in `outcome`.
+    pub(super) fn stop(&mut self, way: Way, outcome: &mut Outcome) {
+        let at = self.running.iter().position(|(other, _)| *other == way);
+        if let Some((way, running)) = at.map(|at| self.running.remove(at)) {
+            running.finish(way, outcome);
+        }
+    }
+
+    /// Closes all.
+    pub(super) fn finish(self, outcome: &mut Outcome) {
+        for (way, running) in self.running {
+            running.finish(way, outcome);
+        }
     }
 
     /// How to take an open way.
@@ -122,8 +143,8 @@ impl<'a> Ways<'a> {
         let (_, running) = found.with_context(|| format!("{} is not open", way.name()))?;
         Ok(match running {
             Running::Direct => Path { port: self.bench.cluster.port(), cgroup: None, pid: None },
-            Running::Process { child, port } => {
-                Path { port: *port, cgroup: None, pid: Some(child.id()) }
+            Running::Process { process, port } => {
+                Path { port: *port, cgroup: None, pid: Some(process.0.id()) }
             }
             Running::Agent { agent, cgroup, .. } => Path {
                 port: self.bench.cluster.port(),
@@ -188,16 +209,13 @@ fn start_pgward(bench: &Bench) -> Result<Running> {
 
 fn spawn(mut command: Command, port: u16, bench: &Bench) -> Result<Running> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let child = bench.cgroup.spawn_in(command)?;
-    let mut running = Running::Process { child, port };
+    let mut process = Process(bench.cgroup.spawn_in(command)?);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     wait::until_true("the proxy to listen", PATIENCE, || {
-        if let Running::Process { child, .. } = &mut running
-            && let Some(status) = child.try_wait()?
-        {
+        if let Some(status) = process.0.try_wait()? {
             bail!("it ended: {status}");
         }
         Ok(TcpStream::connect(address).is_ok())
     })?;
-    Ok(running)
+    Ok(Running::Process { process, port })
 }

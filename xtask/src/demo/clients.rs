@@ -33,9 +33,9 @@ pub(super) struct Places<'a> {
     /// The cgroup that is intercepted.
     pub(super) cgroup: &'a Cgroup,
     /// A network namespace with a cable to the host.
-    pub(super) netns: (&'a NetNs, Cable),
+    pub(super) netns: (&'a NetNs, &'a Cable),
     /// The container's network namespace with a cable to the host.
-    pub(super) container: (&'a NetNs, Cable),
+    pub(super) container: (&'a NetNs, &'a Cable),
     /// Folder for the container runtime's state.
     pub(super) state_root: &'a Path,
 }

@@ -137,8 +137,8 @@ impl Stage {
     fn show(&self, interrupt: &Interrupt) -> Result<()> {
         let places = Places {
             cgroup: &self.cgroup,
-            netns: (&self.netns.0, self.netns.1),
-            container: (&self.container.0, self.container.1),
+            netns: (&self.netns.0, &self.netns.1),
+            container: (&self.container.0, &self.container.1),
             state_root: &self.state_root,
         };
         let sessions = clients::run(&self.cluster, &places, interrupt)?;

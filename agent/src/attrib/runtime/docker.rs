@@ -30,13 +30,7 @@ struct Config {
     labels: Option<BTreeMap<String, String>>,
 }
 
-pub(super) fn read(
-    host: &HostFiles,
-    roots: &[PathBuf],
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) {
+pub(super) fn read(host: &HostFiles, roots: &[PathBuf], owner: Owner, id: &str, facts: &mut Facts) {
     for root in roots {
         let path = root.join(id).join("config.v2.json");
         let bytes = match host.read(&path, owner, RUNTIME_FILE_BYTES_MAX) {

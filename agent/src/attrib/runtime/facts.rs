@@ -31,7 +31,8 @@ pub(in crate::attrib) struct Facts {
     pub(in crate::attrib) labels_kept_by: Option<&'static str>,
 }
 
-/// Names under which runtimes note the same thing, in labels or annotations; the first one there counts.
+/// Names under which runtimes note the same thing, in labels or annotations; the first one there
+/// counts.
 const NAMES: &[&str] =
     &["io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name"];
 const IMAGES: &[&str] = &[
@@ -42,8 +43,7 @@ const IMAGES: &[&str] = &[
 ];
 const PODS: &[&str] = &["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"];
 const POD_UIDS: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
-const NAMESPACES: &[&str] =
-    &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
+const NAMESPACES: &[&str] = &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
 /// Key and value by which a pod's sandbox is known.
 const SANDBOX: &[(&str, &str)] = &[
     ("io.kubernetes.cri.container-type", "sandbox"),
@@ -70,9 +70,9 @@ impl Facts {
         fill(&mut self.pod, find(PODS));
         fill(&mut self.pod_uid, find(POD_UIDS));
         fill(&mut self.namespace, find(NAMESPACES));
-        self.sandbox |= SANDBOX.iter().any(|(name, value)| {
-            notes.get(*name).is_some_and(|found| found == value)
-        });
+        self.sandbox |= SANDBOX
+            .iter()
+            .any(|(name, value)| notes.get(*name).is_some_and(|found| found == value));
     }
 
     /// Takes labels; of two with the same name the first stays.

@@ -11,7 +11,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use crate::attrib::identity::Reason;
 use crate::attrib::source::Bounded;
 
-/// Largest file of a runtime that is read. OCI configurations have some 50 kB; `containers.json` 1 kB per container.
+/// Largest file of a runtime that is read. OCI configurations have some 50 kB; `containers.json` 1
+/// kB per container.
 pub const RUNTIME_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most entries of a folder looked at.
 pub const DIR_ENTRIES_MAX: usize = 8192;
@@ -38,8 +39,8 @@ impl HostFiles {
 
     /// Reads a regular file of at most `bytes_max` bytes.
     ///
-    /// Links are resolved as if the root were `/`. Errors: [`Reason::NotProvided`] when there is none; a device, pipe or
-    /// socket is not opened for long enough to block.
+    /// Links are resolved as if the root were `/`. Errors: [`Reason::NotProvided`] when there is
+    /// none; a device, pipe or socket is not opened for long enough to block.
     pub(in crate::attrib) fn read(
         &self,
         path: &Path,

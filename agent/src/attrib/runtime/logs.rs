@@ -18,7 +18,8 @@ pub(super) fn read(host: &HostFiles, folders: &[PathBuf], id: &str, facts: &mut 
     }
 }
 
-/// Pod, namespace and container in `<pod>_<namespace>_<container>-<id>.log`. Neither of the names may hold `_`.
+/// Pod, namespace and container in `<pod>_<namespace>_<container>-<id>.log`. Neither of the names
+/// may hold `_`.
 fn parse<'n>(name: &'n str, id: &str) -> Option<(&'n str, &'n str, &'n str)> {
     let rest = name.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-')?;
     let mut parts = rest.split('_');

@@ -1,8 +1,9 @@
 //! What the container runtimes' own files on the host tell.
 //!
-//! Only files that runtimes write for themselves are read, below the host root; never a path inside a container's own file
-//! system. Files of rootless runtimes belong to the user who runs them: they are read only if they do belong to that user,
-//! and what they say is that user's claim ([`super::Container::claimed_by`]).
+//! Only files that runtimes write for themselves are read, below the host root; never a path inside
+//! a container's own file system. Files of rootless runtimes belong to the user who runs them: they
+//! are read only if they do belong to that user, and what they say is that user's claim
+//! ([`super::Container::claimed_by`]).
 
 mod docker;
 mod facts;
@@ -16,9 +17,9 @@ use std::path::{Path, PathBuf};
 
 pub(super) use facts::Facts;
 pub use facts::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, NAME_BYTES_MAX};
-pub(super) use host::{HostFiles, Owner};
 pub use host::{DIR_ENTRIES_MAX, RUNTIME_FILE_BYTES_MAX};
-pub(super) use state::{Candidate, Process, StateIndex, StateMatch};
+pub(super) use host::{HostFiles, Owner};
+pub(super) use state::{Agreement, Candidate, Process, StateIndex, StateMatch};
 
 use super::cgroup_path::is_plain_id;
 
@@ -31,7 +32,8 @@ pub struct RuntimeRoots {
     pub containerd: Vec<PathBuf>,
     /// Storage of Podman and CRI-O, `<root>/overlay-containers/<id>/userdata/config.json`.
     pub storage: Vec<PathBuf>,
-    /// State folders of crun (`<root>/<id>/status`) and runc (`<root>/<id>/state.json`), given to them as `--root`.
+    /// State folders of crun (`<root>/<id>/status`) and runc (`<root>/<id>/state.json`), given to
+    /// them as `--root`.
     pub states: Vec<PathBuf>,
     /// Kubernetes log links, `<pod>_<namespace>_<container>-<id>.log`.
     pub pod_logs: Vec<PathBuf>,
@@ -78,10 +80,12 @@ impl RuntimeRoots {
     }
 }
 
-/// All that files below `roots` tell of the container `id`. Reads files: may take as long as the slowest file system.
+/// All that files below `roots` tell of the container `id`. Reads files: may take as long as the
+/// slowest file system.
 ///
-/// Files are asked in an order of trust and detail: Docker's, containerd's bundle, the storage of Podman and CRI-O, the state
-/// folder of crun or runc, names of log files. What an earlier one told stays.
+/// Files are asked in an order of trust and detail: Docker's, containerd's bundle, the storage of
+/// Podman and CRI-O, the state folder of crun or runc, names of log files. What an earlier one told
+/// stays.
 pub(super) fn describe(
     host: &HostFiles,
     roots: &RuntimeRoots,

@@ -69,9 +69,11 @@ pub(super) fn read_containerd(
     }
 }
 
-/// crun and runc: the copy of `config.json` in crun's state folder, else the one in the bundle the state names.
+/// crun and runc: the copy of `config.json` in crun's state folder, else the one in the bundle the
+/// state names.
 ///
-/// The copy is preferred: it is as it was when the container was made, and lies where only the runtime writes.
+/// The copy is preferred: it is as it was when the container was made, and lies where only the
+/// runtime writes.
 pub(super) fn read_state(host: &HostFiles, state: &Candidate, owner: Owner, facts: &mut Facts) {
     let copy = state.folder.join("config.json");
     let annotations = spec(host, &copy, owner, facts).or_else(|| {

@@ -45,14 +45,28 @@ pub(in crate::attrib) struct Process<'a> {
 pub(in crate::attrib) struct StateMatch {
     pub(in crate::attrib) candidate: Arc<Candidate>,
     pub(in crate::attrib) evidence: Evidence,
+    /// More than the cgroup speaks for it.
+    pub(in crate::attrib) is_confirmed: bool,
+}
+
+/// Whether a process is in the namespaces of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::attrib) enum Agreement {
+    Yes,
+    No,
+    /// One of them is gone, or the container has no namespaces of its own.
+    Unknown,
 }
 
 /// Parsed state files, by path, as long as they do not change.
 pub(in crate::attrib) struct StateIndex {
-    known: Mutex<Lru<PathBuf, (Stamp, Option<Arc<Candidate>>)>>,
+    known: Mutex<Lru<PathBuf, Parsed>>,
 }
 
+/// Inode, size and change time of a state file.
 type Stamp = (u64, u64, i64, i64);
+/// What a state file held, if it was understood.
+type Parsed = (Stamp, Option<Arc<Candidate>>);
 
 impl StateIndex {
     pub(in crate::attrib) fn new() -> Self {
@@ -61,25 +75,26 @@ impl StateIndex {
 
     /// Finds the container of a process.
     ///
-    /// The container's first process in the process's own line is proof: its start is compared, so that a state file that was
-    /// left behind names nobody. Next the cgroup: processes started by `exec` into the container are no children of its
-    /// first process. As `cgroupsPath` may name a folder that others share, `shares_namespaces` has to agree: it is asked
-    /// whether the container's first process is gone, or has the mount or pid namespace of the process.
+    /// The container's first process in the process's own line is proof: its start is compared, so
+    /// that a state file that was left behind names nobody. Next the cgroup: processes started by
+    /// `exec` into the container are no children of its first process. As `cgroupsPath` may name a
+    /// folder that others share, `namespaces` must not speak against it.
     pub(in crate::attrib) fn find(
         &self,
         host: &HostFiles,
         roots: &[PathBuf],
         owner: Owner,
         process: &Process<'_>,
-        shares_namespaces: &dyn Fn(&Candidate) -> bool,
+        namespaces: &dyn Fn(&Candidate) -> Agreement,
     ) -> Option<StateMatch> {
-        let mut by_cgroup: Option<(usize, Arc<Candidate>)> = None;
+        let mut by_cgroup: Option<(usize, Agreement, Arc<Candidate>)> = None;
         let mut by_pid: Option<(usize, Arc<Candidate>)> = None;
         for root in roots {
             for name in host.list(root) {
                 let Some(candidate) = self.load(host, root, owner, &name) else { continue };
                 let first = (candidate.pid, candidate.start_ticks);
-                // Nearest the host counts, as with cgroup paths: what is inside is the container's own claim.
+                // Nearest the host counts, as with cgroup paths: what is inside is the container's
+                // own claim.
                 let at = process.line.iter().rposition(|&link| link == first);
                 if let Some(at) = at
                     && by_pid.as_ref().is_none_or(|(best, _)| at > *best)
@@ -93,17 +108,25 @@ impl StateIndex {
                     .map(String::len)
                     .min();
                 if let Some(depth) = depth
-                    && by_cgroup.as_ref().is_none_or(|(best, _)| depth < *best)
-                    && shares_namespaces(&candidate)
+                    && by_cgroup.as_ref().is_none_or(|(best, ..)| depth < *best)
                 {
-                    by_cgroup = Some((depth, candidate));
+                    match namespaces(&candidate) {
+                        Agreement::No => {}
+                        agreement => by_cgroup = Some((depth, agreement, candidate)),
+                    }
                 }
             }
         }
-        let found = |(_, candidate), evidence| StateMatch { candidate, evidence };
-        by_pid
-            .map(|best| found(best, Evidence::StatePid))
-            .or_else(|| by_cgroup.map(|best| found(best, Evidence::StateCgroup)))
+        let by_pid = by_pid.map(|(_, candidate)| StateMatch {
+            candidate,
+            evidence: Evidence::StatePid,
+            is_confirmed: true,
+        });
+        by_pid.or_else(|| {
+            let (_, agreement, candidate) = by_cgroup?;
+            let is_confirmed = agreement == Agreement::Yes;
+            Some(StateMatch { candidate, evidence: Evidence::StateCgroup, is_confirmed })
+        })
     }
 
     fn load(
@@ -219,9 +242,10 @@ fn runc(bytes: &[u8], id: &str, folder: &Path) -> Option<Candidate> {
         .collect();
     let bundle = labels.remove("bundle");
     let docker = folder.parent().is_some_and(|root| root.ends_with("runtime-runc/moby"));
-    let containerd = folder.parent().and_then(Path::parent).is_some_and(|root| {
-        root.ends_with("containerd/runc")
-    });
+    let containerd = folder
+        .parent()
+        .and_then(Path::parent)
+        .is_some_and(|root| root.ends_with("containerd/runc"));
     let runtime = match (docker, containerd) {
         (true, _) => Runtime::Docker,
         (false, true) => Runtime::Containerd,
@@ -239,7 +263,8 @@ fn runc(bytes: &[u8], id: &str, folder: &Path) -> Option<Candidate> {
     })
 }
 
-/// runc notes folders (`/sys/fs/cgroup/memory/a`), by controller; `/proc/PID/cgroup` has paths (`/a`).
+/// runc notes folders (`/sys/fs/cgroup/memory/a`), by controller; `/proc/PID/cgroup` has paths
+/// (`/a`).
 fn relative_cgroup(controller: &str, folder: &str) -> Option<String> {
     let rest = folder.strip_prefix("/sys/fs/cgroup")?;
     if controller.is_empty() {

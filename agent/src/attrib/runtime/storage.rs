@@ -1,7 +1,7 @@
 //! Podman and CRI-O: their common container storage.
 //!
-//! `<root>/overlay-containers/<id>/userdata/config.json` has the annotations; `containers.json` (and, for containers that do
-//! not outlive a boot, `volatile-containers.json`) names and images.
+//! `<root>/overlay-containers/<id>/userdata/config.json` has the annotations; `containers.json`
+//! (and, for containers that do not outlive a boot, `volatile-containers.json`) names and images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,13 +41,7 @@ struct Metadata {
     pod_id: Option<String>,
 }
 
-pub(super) fn read(
-    host: &HostFiles,
-    roots: &[PathBuf],
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) {
+pub(super) fn read(host: &HostFiles, roots: &[PathBuf], owner: Owner, id: &str, facts: &mut Facts) {
     for root in roots {
         for driver in DRIVERS {
             let folder = root.join(format!("{driver}-containers"));
@@ -62,13 +56,7 @@ pub(super) fn read(
     }
 }
 
-fn read_spec(
-    host: &HostFiles,
-    folder: &Path,
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) -> bool {
+fn read_spec(host: &HostFiles, folder: &Path, owner: Owner, id: &str, facts: &mut Facts) -> bool {
     let path = |id: &str| folder.join(id).join("userdata/config.json");
     let Some(notes) = oci::spec(host, &path(id), owner, facts) else { return false };
     let is_crio = notes.get("io.container.manager").is_some_and(|name| name == "cri-o")
@@ -106,13 +94,7 @@ fn take_crio_labels(notes: &BTreeMap<String, String>, facts: &mut Facts) {
     }
 }
 
-fn read_list(
-    host: &HostFiles,
-    path: &Path,
-    owner: Owner,
-    id: &str,
-    facts: &mut Facts,
-) -> bool {
+fn read_list(host: &HostFiles, path: &Path, owner: Owner, id: &str, facts: &mut Facts) -> bool {
     let bytes = match host.read(path, owner, RUNTIME_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(Reason::NotProvided) => return false,
