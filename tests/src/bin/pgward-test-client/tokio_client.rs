@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, TryStreamExt, future};
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
@@ -93,10 +94,9 @@ async fn portal(client: &Client) -> Result<Value> {
 
 async fn copy(client: &Client) -> Result<Value> {
     client.batch_execute("create temp table c(a int, b text)").await?;
-    let mut sink = Box::pin(client.copy_in::<_, &[u8]>("copy c from stdin").await?);
-    let lines: Vec<String> = (0..20_000).map(|n| format!("{n}\t{}\n", "b".repeat(200))).collect();
-    for line in &lines {
-        sink.feed(line.as_bytes()).await?;
+    let mut sink = Box::pin(client.copy_in::<_, Bytes>("copy c from stdin").await?);
+    for number in 0..20_000 {
+        sink.feed(Bytes::from(format!("{number}\t{}\n", "b".repeat(200)))).await?;
     }
     let written = sink.as_mut().finish().await?;
     let mut stream = Box::pin(client.copy_out("copy c to stdout").await?);
@@ -104,7 +104,7 @@ async fn copy(client: &Client) -> Result<Value> {
     while let Some(chunk) = stream.try_next().await? {
         hasher.write(&chunk);
     }
-    let aborted = client.copy_in::<_, &[u8]>("copy c from stdin").await?;
+    let aborted = client.copy_in::<_, Bytes>("copy c from stdin").await?;
     drop(aborted);
     let count: i64 = client.query_one("select count(*) from c", &[]).await?.get(0);
     Ok(json!([written, count, format!("{:016x}", hasher.finish())]))
