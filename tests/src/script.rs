@@ -36,6 +36,7 @@ pub struct ScriptedServer {
 struct Shared {
     ended: AtomicBool,
     accepted: AtomicUsize,
+    direct: AtomicUsize,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -59,6 +60,12 @@ impl ScriptedServer {
     /// Address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Queries so far that told their client's own address as `source=ADDRESS.` and came from exactly there: nobody was in
+    /// the way.
+    pub fn direct(&self) -> usize {
+        self.shared.direct.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
@@ -89,9 +96,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             };
             shared.connections.lock().expect("no thread panics with the lock").push(copy);
             threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
+            let shared = Arc::clone(shared);
             threads.push(std::thread::spawn(move || {
                 // The client's side shows what happened; an error here is its half of that.
-                let _ = serve(stream);
+                let _ = serve(stream, &shared.direct);
             }));
         }
         forget_closed(shared);
@@ -110,8 +118,9 @@ fn forget_closed(shared: &Shared) {
     connections.retain(|stream| stream.peer_addr().is_ok());
 }
 
-fn serve(mut stream: TcpStream) -> Result<()> {
+fn serve(mut stream: TcpStream, direct: &AtomicUsize) -> Result<()> {
     stream.set_nodelay(true)?;
+    let told = format!("source={}.", stream.peer_addr()?);
     start(&mut stream)?;
     while let Some(frame) = wire::read_frame(&mut stream)? {
         if frame.tag == b'X' {
@@ -122,6 +131,9 @@ fn serve(mut stream: TcpStream) -> Result<()> {
         }
         let text = String::from_utf8_lossy(&frame.body);
         let text = text.trim_end_matches('\0');
+        if text.contains(&told) {
+            direct.fetch_add(1, Ordering::SeqCst);
+        }
         let mut words = text.split_whitespace();
         match words.next().unwrap_or_default() {
             "bytes" => {

@@ -1,1 +1,91 @@
-//! x
+//! Buffers that overflow: what was lost is counted, recorded, and never passed off as knowledge.
+
+use std::net::Ipv4Addr;
+
+use pgward_tests::agent::Agent;
+use pgward_tests::scene::{Scene, mark};
+use pgward_tests::script::ScriptedServer;
+use pgward_tests::wait::PATIENCE;
+use serde_json::Value;
+
+use crate::{Result, gate};
+
+/// More events than the ring buffer of one mebibyte holds at 184 bytes each, twice over.
+const EVENTS: usize = 12_000;
+
+/// More changes of writer than fit into one mebibyte at 112 bytes each, with room to spare.
+const CHANGES: usize = 14_000;
+
+fn sum(records: &[Value], event: &str) -> u64 {
+    let counted = records.iter().filter(|record| record["event"] == event);
+    counted.filter_map(|record| record["count"].as_u64()).sum()
+}
+
+#[test]
+fn refusals_beyond_the_ring_buffer_are_counted_as_lost() -> Result {
+    gate!();
+    let server = ScriptedServer::start((Ipv4Addr::LOCALHOST, 0))?;
+    let mut scene = Scene::new("full", server.address().port())?;
+    scene.agent.kill()?;
+    let (address, count) = (server.address().to_string(), format!("count={EVENTS}"));
+    let report = scene.client(&["knock", &address, &count])?;
+    assert_eq!(report["failures"]["ConnectionRefused"], EVENTS, "{report}");
+    scene.agent.start_process(None)?;
+    all_accounted_for(&scene, "refused")?;
+    assert_eq!(server.accepted(), 0);
+    Ok(())
+}
+
+#[test]
+fn connects_allowed_unseen_beyond_the_ring_buffer_are_counted_as_lost() -> Result {
+    gate!();
+    let server = ScriptedServer::start((Ipv4Addr::LOCALHOST, 0))?;
+    let builder = Agent::builder().intercept(server.address().port()).set(
+        "bpf",
+        "on_agent_down",
+        "\"allow\"",
+    );
+    let mut scene = Scene::with("unseen", builder)?;
+    scene.agent.kill()?;
+    let (address, count) = (server.address().to_string(), format!("count={EVENTS}"));
+    let report = scene.client(&["knock", &address, &count])?;
+    assert_eq!(report["done"], EVENTS, "{report}");
+    scene.agent.start_process(None)?;
+    all_accounted_for(&scene, "allowed_unseen")
+}
+
+/// Every one of [`EVENTS`] is either recorded or counted as lost, and some were lost.
+fn all_accounted_for(scene: &Scene, event: &str) -> Result {
+    let (told, lost) = scene.agent.wait_for_all(PATIENCE * 3, |records| {
+        let lost: Vec<Value> =
+            records.iter().filter(|r| r["source"] == "kernel_events").cloned().collect();
+        let (told, lost) = (sum(records, event), sum(&lost, "events_lost"));
+        (told + lost >= EVENTS as u64).then_some((told, lost))
+    })?;
+    assert_eq!(told + lost, EVENTS as u64, "{told} recorded, {lost} lost");
+    assert!(lost > 0 && told > 0, "{told} recorded, {lost} lost");
+    Ok(())
+}
+
+#[test]
+fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
+    gate!();
+    let server = ScriptedServer::start((Ipv4Addr::LOCALHOST, 0))?;
+    let scene = Scene::new("flood", server.address().port())?;
+    if !scene.tiers()?.iter().any(|tier| tier != "T0") {
+        // Without a tier that sees writers there is nothing to lose; other tests say what is recorded then.
+        return Ok(());
+    }
+    let mark = mark("flood");
+    let (address, told) = (server.address().to_string(), format!("mark={mark}"));
+    let agent = format!("agent={}", scene.agent.pid()?);
+    let changes = format!("changes={CHANGES}");
+    scene.client(&["write", &address, "how=flood", &told, &agent, &changes])?;
+    let (statement, start) = scene.statement(&mark)?;
+    let facts = (&statement["writer"], &statement["tier"], &statement["shared_with_more"]);
+    assert_eq!(statement["tier"], "T0", "{facts:?}\n{start}");
+    scene
+        .agent
+        .wait_for(|r| r["event"] == "events_lost" && r["source"] == "writer_events", PATIENCE)?;
+    Ok(())
+}

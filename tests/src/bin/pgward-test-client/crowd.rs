@@ -1,5 +1,6 @@
 //! Many connections, and many namespaces.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value> {
     for thread in 0..threads {
         let (mark, until, done) = (mark.clone(), until.clone(), Arc::clone(&done));
         workers.push(std::thread::spawn(move || {
-            let mut failures = std::collections::BTreeMap::<String, u64>::new();
+            let mut failures = BTreeMap::<String, u64>::new();
             let mut number = 0;
             loop {
                 for _ in 0..each {
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value> {
             }
         }));
     }
-    let mut failures = std::collections::BTreeMap::<String, u64>::new();
+    let mut failures = BTreeMap::<String, u64>::new();
     for worker in workers {
         for (name, count) in worker.join().map_err(|_| anyhow!("a thread panicked"))? {
             *failures.entry(name).or_default() += count;
@@ -49,6 +50,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value> {
     }
     let pid = std::process::id();
     Ok(json!({ "pid": pid, "done": done.load(Ordering::Relaxed), "failures": failures }))
+}
+
+/// `knock ADDRESS count=N`: connects and closes, without a word. Reports how many connects succeeded, and the errors.
+pub(crate) fn knock(arguments: &Arguments) -> Result<Value> {
+    let mut failures = BTreeMap::<String, u64>::new();
+    let mut done = 0;
+    for _ in 0..arguments.number("count")? {
+        match connect::blocking(arguments.address) {
+            Ok(_) => done += 1,
+            Err(error) => *failures.entry(name_of(&error)).or_default() += 1,
+        }
+    }
+    Ok(json!({ "pid": std::process::id(), "done": done, "failures": failures }))
 }
 
 /// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the

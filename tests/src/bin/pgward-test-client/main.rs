@@ -5,8 +5,11 @@
 
 mod connect;
 mod crowd;
+mod probes;
+mod probes_startup;
 mod raw;
 mod sockets;
+mod tokio_client;
 mod uring;
 mod writers;
 
@@ -38,12 +41,16 @@ impl Arguments {
 
 type Scenario = fn(&Arguments) -> Result<Value>;
 
-/// Scenarios by name: one way to connect, one way to write, one script of socket calls, or many connections.
-const SCENARIOS: [(&str, Scenario); 5] = [
+/// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
+/// messages, or many connections.
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
     ("crowd", crowd::run),
+    ("probe", probes::run),
+    ("tokio-postgres", tokio_client::run),
+    ("knock", crowd::knock),
     ("namespaces", crowd::namespaces),
 ];
 

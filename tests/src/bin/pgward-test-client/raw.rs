@@ -54,6 +54,14 @@ pub(crate) fn readable_bytes(socket: &impl AsFd) -> Result<usize, io::Error> {
     check(result.into()).map(|_| usize::try_from(count).unwrap_or(0))
 }
 
+/// `ioctl(SIOCOUTQ)`: bytes written that the peer has not acknowledged.
+pub(crate) fn unsent_bytes(socket: &impl AsFd) -> Result<usize, io::Error> {
+    let mut count = 0_i32;
+    // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) writes one `int`, which lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    check(result.into()).map(|_| usize::try_from(count).unwrap_or(0))
+}
+
 /// `connect` on a descriptor that must not be closed afterwards; `EINPROGRESS` is an error like any other.
 pub(crate) fn connect(socket: &impl AsFd, address: SocketAddr) -> Result<(), io::Error> {
     let address = socket2::SockAddr::from(address);

@@ -1,5 +1,6 @@
 //! Ways to write: a session is opened by one process, and `select '<mark>'` is written in one particular way.
 
+use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -7,10 +8,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
+use nix::unistd::Pid;
 use pgward_tests::wire::{self, Session, outline};
 use serde_json::{Value, json};
 
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value> {
             raw::in_child(|| Ok((&*stream).write_all(second)?))
         }),
         "alternating" => alternating(arguments),
+        "flood" => flood(arguments),
         how => bail!("no way to write called `{how}`"),
     }
 }
@@ -157,7 +161,7 @@ fn sendfile(stream: &TcpStream, query: &[u8]) -> Result<u32> {
 
 fn splice(stream: &TcpStream, query: &[u8]) -> Result<u32> {
     let (end, start) = nix::unistd::pipe()?;
-    std::fs::File::from(start).write_all(query)?;
+    File::from(start).write_all(query)?;
     let flags = nix::fcntl::SpliceFFlags::empty();
     let sent = nix::fcntl::splice(end.as_fd(), None, stream.as_fd(), None, query.len(), flags)?;
     ensure!(sent == query.len(), "splice sent {sent} of {} bytes", query.len());
@@ -251,4 +255,46 @@ fn alternating(arguments: &Arguments) -> Result<Value> {
     }
     session.stream.write_all(&wire::terminate())?;
     Ok(json!({ "opener": std::process::id(), "writers": writers }))
+}
+
+/// One query whose bytes are written by turns of two processes, one byte each, while the agent sleeps: more changes of
+/// writer than any buffer holds. Needs `agent=PID` and `changes=N`.
+fn flood(arguments: &Arguments) -> Result<Value> {
+    let mark = arguments.option("mark")?;
+    let changes = arguments.number("changes")?;
+    let agent = Pid::from_raw(i32::try_from(arguments.number("agent")?)?);
+    let mut session = Session::start(connect::blocking(arguments.address)?)?;
+    session.value("select 'before'")?;
+    let query = wire::query(&format!("select '{mark} {}'", "z".repeat(changes)));
+    let (to_child, from_parent) = pipes()?;
+    let (to_parent, from_child) = pipes()?;
+    kill(agent, Signal::SIGSTOP)?;
+    let turns = |mine: &mut dyn FnMut(u8) -> Result<()>, first: usize| -> Result<()> {
+        query.iter().skip(first).step_by(2).try_for_each(|byte| mine(*byte))
+    };
+    let child = raw::start_child(|| {
+        turns(&mut |byte| take_turn(&session.stream, byte, &from_parent, &to_parent), 1)
+    })?;
+    (&to_parent).write_all(b"t")?;
+    let written = turns(&mut |byte| take_turn(&session.stream, byte, &from_child, &to_child), 0);
+    let ended = raw::reap(child);
+    kill(agent, Signal::SIGCONT)?;
+    written?;
+    ended?;
+    finish(&mut session)?;
+    Ok(json!({ "opener": std::process::id(), "writer": child }))
+}
+
+/// Both ends of a pipe: where to write, and where to read.
+fn pipes() -> Result<(File, File)> {
+    let (end, start) = nix::unistd::pipe()?;
+    Ok((start.into(), end.into()))
+}
+
+/// Waits for the token, writes one byte, passes the token on.
+fn take_turn(mut stream: &TcpStream, byte: u8, mut token: &File, mut next: &File) -> Result<()> {
+    token.read_exact(&mut [0])?;
+    stream.write_all(&[byte])?;
+    next.write_all(b"t")?;
+    Ok(())
 }
