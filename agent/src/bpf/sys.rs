@@ -175,7 +175,7 @@ impl Attr {
 
     fn u32(&mut self, offset: usize, value: u32) {
         let word = &mut self.0[offset / 8];
-        let shift = if cfg!(target_endian = "little") == (offset % 8 == 0) { 0 } else { 32 };
+        let shift = if cfg!(target_endian = "little") == offset.is_multiple_of(8) { 0 } else { 32 };
         *word |= u64::from(value) << shift;
     }
 
