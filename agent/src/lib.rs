@@ -2,10 +2,10 @@
 
 pub mod app;
 pub mod attrib;
-/// Records of what happened, and the log that keeps them.
 pub mod audit;
 pub mod bpf;
-/// The configuration file.
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod net;
 pub mod pg;

@@ -1,29 +1,47 @@
-//! The `pgward` binary.
-use std::{path::Path, process::ExitCode};
+//! The `pgward` binary: arguments, logging, exit code.
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+use pgward::{
+    app,
+    cli::{self, Cli, Command, ConfigCommand, Exit, Output, RunArgs},
+    config::{Config, Log, LogFormat},
+};
+use tracing_subscriber::EnvFilter;
+
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let args: Vec<String> = std::env::args().collect();
-    let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
-    let config = value("--config").map(|path| {
-        let text = std::fs::read_to_string(path).expect("config");
-        (pgward::config::Config::parse(path, &text).unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(2) }), text)
-    });
-    match args.get(1).map(String::as_str) {
-        Some("run") => {
-            let (config, text) = config.expect("--config");
-            if let Err(e) = pgward::app::run(&config, text.as_bytes()) {
-                eprintln!("error: {e}: {e:?}");
-                return ExitCode::from(2);
-            }
-        }
-        Some("detach") => {
-            let path = value("--pin-path").map(|p| Path::new(p).to_owned()).or(config.map(|(c, _)| c.bpf.pin_path)).expect("path");
-            for name in pgward::bpf::detach(&pgward::bpf::PinFolder::existing(&path)).expect("detach") { println!("removed {name}"); }
-        }
-        Some("doctor") => {
-            for c in pgward::app::doctor::examine(config.as_ref().map(|c| &c.0), value("--pid").and_then(|p| p.parse().ok())) { println!("{:?} {} {}", c.verdict, c.what, c.found); }
-        }
-        _ => return ExitCode::from(2),
+    let command = Cli::parse().command;
+    Output::of_process(|output| match &command {
+        Command::Run(args) => run(args, output),
+        Command::Doctor(args) => cli::doctor::run(args, output),
+        Command::Sessions(args) => cli::sessions::run(args, output),
+        Command::Status(args) => cli::status::run(args, output),
+        Command::Config(ConfigCommand::Check(args)) => cli::check::run(args, output),
+        Command::Detach(args) => cli::detach::run(args, output),
+        Command::Log(args) => cli::log::run(args, output),
+    })
+}
+
+fn run(args: &RunArgs, output: &mut Output<'_>) -> io::Result<Exit> {
+    let (config, text) = match Config::load_with_text(&args.config) {
+        Ok(loaded) => loaded,
+        Err(error) => return cli::print_config_error(output, &error),
+    };
+    start_logging(&config.log);
+    match app::run(&config, text.as_bytes()) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => output.error(&error),
     }
-    ExitCode::SUCCESS
+}
+
+/// Lines of the programs in the kernel come through `log` and join the others.
+fn start_logging(log: &Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    match log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
     maps::{
         AGENT_ALIVE4, AGENT_ALIVE6, AGENT_SOCKETS, FLOWS, NAMESPACES, SETTINGS, TARGETS, WRITERS,
     },
-    report::{count, now, report_caller, report_namespace},
+    report::{count, now, report_caller},
     sock::{Listener, bytes, ctx_read, ctx_write, is_mapped, loopback_listener, mapped, set_errno},
     socket::forget,
     task::{current, fill_actor},
@@ -37,6 +37,8 @@ const REFUSE: i32 = 0;
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTODEVICE: i32 = 25;
+/// `lo` has this index in every network namespace.
+const LOOPBACK_IFINDEX: u32 = 1;
 
 const EACCES: i32 = 13;
 const ENETUNREACH: i32 = 101;
@@ -175,15 +177,19 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
         }
     };
 
-    let bound_ifindex = ctx_read!(sk, bound_dev_if);
-    if bound_ifindex != 0 && !bind_to_loopback(ctx) {
-        return refuse(ctx, wanted, Counter::RefusedSocket, ENETUNREACH);
-    }
-
     let flow = FLOWS.get_or_create(sk);
     let writer = WRITERS.get_or_create(sk);
     if flow.is_null() || writer.is_null() {
         return refuse(ctx, wanted, Counter::RefusedStorage, ENOBUFS);
+    }
+    let mut bound_ifindex = ctx_read!(sk, bound_dev_if);
+    if bound_ifindex != 0 && !bind_to_loopback(ctx) {
+        return refuse(ctx, wanted, Counter::RefusedSocket, ENETUNREACH);
+    }
+    // SAFETY: a live map value; it keeps its fields from connect to connect.
+    let before = unsafe { (*flow).bound_ifindex };
+    if bound_ifindex == LOOPBACK_IFINDEX && before != 0 {
+        bound_ifindex = before; // connected anew: it was us who bound it to `lo`
     }
     // SAFETY: live map values of our own socket; `connect` holds the socket lock.
     unsafe {
@@ -218,7 +224,8 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
 }
 
 /// Notes a namespace that has no listener and tells the agent; false when the table is full. Another task may have been
-/// faster: then the report is its business.
+/// faster: then the report is its business. A namespace whose report is lost is not noted, so that the next socket, connect
+/// or retry of a SYN reports it: noted and unreported it would be held for ever.
 #[inline(always)]
 pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
     const BPF_NOEXIST: u64 = 1;
@@ -233,7 +240,9 @@ pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
     };
     match NAMESPACES.insert(netns, state, BPF_NOEXIST) {
         Ok(()) => {
-            report_namespace(netns);
+            if !report_caller(event_kind::NAMESPACE_SEEN, 0, netns, None) {
+                let _ = NAMESPACES.remove(netns);
+            }
             true
         }
         Err(EEXIST) => true,

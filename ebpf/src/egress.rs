@@ -55,9 +55,12 @@ pub fn hold_syn(ctx: SkBuffContext) -> i32 {
                 pad: 0,
                 pad2: 0,
             };
-            if NAMESPACES.insert(netns, held, 1 /* BPF_NOEXIST */).is_ok() {
+            // A lost report must not leave a note, see `note_namespace`: the next retry of this SYN reports again.
+            if NAMESPACES.insert(netns, held, 1 /* BPF_NOEXIST */).is_ok()
                 // SAFETY: a live map value.
-                unsafe { report_flow(event_kind::NAMESPACE_SEEN, flow) };
+                && !unsafe { report_flow(event_kind::NAMESPACE_SEEN, flow) }
+            {
+                let _ = NAMESPACES.remove(netns);
             }
             count(Counter::SynHeld);
             DROP

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use pgward_common::{Counter, Event, EventHeader, Flow, event_kind};
+use pgward_common::{Counter, Event, EventHeader, Flow};
 
 use crate::{
     maps::{COUNTERS, EVENTS},
@@ -26,16 +26,17 @@ pub fn now() -> u64 {
 }
 
 /// Reports an event about a connection that has no stored flow: only the caller and, if given, the destination are known.
+/// False when it was lost, which is counted.
 #[inline(always)]
 pub fn report_caller(
     kind: u32,
     reason: u32,
     netns: u64,
     destination: Option<([u8; 16], [u8; 2], u8)>,
-) {
+) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(Counter::EventsLost);
-        return;
+        return false;
     };
     let event = entry.as_mut_ptr();
     // SAFETY: a ring buffer entry of this size, written in full.
@@ -50,18 +51,19 @@ pub fn report_caller(
         }
     }
     entry.submit(0);
+    true
 }
 
-/// Reports an event about a stored flow.
+/// Reports an event about a stored flow. False when it was lost, which is counted.
 ///
 /// # Safety
 ///
 /// `flow` must be valid for reads.
 #[inline(always)]
-pub unsafe fn report_flow(kind: u32, flow: *const Flow) {
+pub unsafe fn report_flow(kind: u32, flow: *const Flow) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(Counter::EventsLost);
-        return;
+        return false;
     };
     let event = entry.as_mut_ptr();
     // SAFETY: as above; `flow` is valid by contract.
@@ -70,12 +72,7 @@ pub unsafe fn report_flow(kind: u32, flow: *const Flow) {
         copy_flow(&raw mut (*event).flow, flow);
     }
     entry.submit(0);
-}
-
-/// Reports that a namespace without a listener was seen by the calling task.
-#[inline(always)]
-pub fn report_namespace(netns: u64) {
-    report_caller(event_kind::NAMESPACE_SEEN, 0, netns, None);
+    true
 }
 
 /// Copies a flow word by word: a `memcpy` call is no option for the verifier.

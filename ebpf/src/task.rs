@@ -69,6 +69,22 @@ pub fn current() -> Writer {
     writer
 }
 
+/// Whether the caller has no memory of its own: a kernel thread, never a worker of io_uring. False where the kernel does not
+/// tell.
+#[inline(always)]
+pub fn is_kernel_thread() -> bool {
+    let o = offsets();
+    if o.task_mm == 0 {
+        return false;
+    }
+    // SAFETY: as in `current`.
+    unsafe {
+        let task: *mut c_void = bpf_get_current_task_btf().cast();
+        let mm: *mut c_void = member(task, o.task_mm);
+        mm.is_null()
+    }
+}
+
 /// Fills `actor` with the calling task. `actor` points into map memory or a ring buffer entry.
 ///
 /// # Safety

@@ -21,7 +21,7 @@ use crate::{
     maps::{FLOWS, WRITER_EVENTS, WRITERS},
     report::{count, now},
     sock::ctx_read,
-    task::{current, fill_actor, member, offsets},
+    task::{current, fill_actor, is_kernel_thread, member, offsets},
 };
 
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]
@@ -58,8 +58,7 @@ pub fn on_timestamp(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
     changed(sk.cast(), writer, &now_writing, seq, 1);
 }
 
-/// Whether `writer` is the process in `other`. Kernel threads (tgid 0 or no start time of their own) do not count as writers:
-/// they finish what a process began.
+/// Whether `writer` is the process in `other`.
 #[inline(always)]
 unsafe fn same(writer: *const Writer, other: &Writer) -> bool {
     // SAFETY: by contract a live map value.
@@ -72,6 +71,10 @@ unsafe fn same(writer: *const Writer, other: &Writer) -> bool {
 
 #[inline(always)]
 fn changed(sk: *mut c_void, writer: *mut Writer, now_writing: &Writer, seq: u32, tier: u32) {
+    // Kernel threads finish what a process began: they are no writers.
+    if is_kernel_thread() {
+        return;
+    }
     let flow = FLOWS.get(sk);
     if flow.is_null() {
         return;

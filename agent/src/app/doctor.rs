@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     bpf::{self, Cgroup, KernelTypes, PinFolder},
     config::{self, Config, Verdict},
-    net::chain,
+    net::error::chain,
 };
 
 /// Result of one look.
@@ -95,7 +95,8 @@ fn capabilities(checks: &mut Vec<Check>) {
         checks.push(if effective & (1 << bit) != 0 || stands_in {
             Check::ok(name, operation)
         } else {
-            let hint = "run as root, or give the service this capability (see config/pgward.service)";
+            let hint =
+                "run as root, or give the service this capability (see config/pgward.service)";
             Check::fail(name, format!("missing, needed for {operation}"), hint)
         });
     }
@@ -252,7 +253,10 @@ fn within(path: &str, root: &Path) -> bool {
     // The attach point is named by its place in the file system, the process by its place in the hierarchy.
     let Ok(wanted) = fs::metadata(root).map(|m| m.ino()) else { return false };
     let Ok(mounts) = fs::read_to_string("/proc/mounts") else { return false };
-    let mount = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&"cgroup2"));
+    let mount = mounts
+        .lines()
+        .map(|l| l.split(' ').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&"cgroup2"));
     let Some(mount) = mount.and_then(|f| f.get(1).copied()) else { return false };
     let mut at = Path::new(mount).join(path.trim_start_matches('/'));
     loop {

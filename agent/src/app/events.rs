@@ -1,10 +1,16 @@
-//! The thread that reads the kernel's events: namespaces to open, refusals to record, losses to admit.
+//! The threads that read the kernel's events: one opens namespaces and admits losses, the other records refusals.
+//!
+//! Recording needs the process behind an event, which may take as long as reading its program from a slow disk; SYNs are
+//! held meanwhile, so the first thread never waits for that while the second has room.
 
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread,
     time::Duration,
 };
@@ -27,8 +33,10 @@ use crate::{
 
 /// Losses are looked for this often, events or not.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Events waiting to be recorded; beyond, they wait in the ring buffer, which outlives the agent as this queue does not.
+const TO_RECORD_MAX: usize = 256;
 
-/// Starts the thread; it ends with the process.
+/// Starts the threads; they end with the process.
 pub(super) fn start(
     events: Events,
     log: Option<ProgramLog>,
@@ -38,16 +46,24 @@ pub(super) fn start(
     sink: Sink,
 ) -> io::Result<()> {
     // What was lost before this start was lost to an earlier agent, or to none: it is reported all the same, once.
-    let reader = Reader { maps, namespaces, identifier, sink, lost: [0; 2] };
+    let (to_record, waiting) = sync_channel(TO_RECORD_MAX);
+    let clerk = Clerk { identifier, sink: sink.clone() };
+    thread::Builder::new().name("refusals".into()).spawn(move || clerk.run(&waiting))?;
+    let reader = Reader { maps, namespaces, to_record, sink, lost: [0; 2] };
     thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
 struct Reader {
     maps: Arc<Maps>,
     namespaces: Namespaces,
-    identifier: Arc<Identifier>,
+    to_record: SyncSender<Event>,
     sink: Sink,
     lost: [u64; 2],
+}
+
+struct Clerk {
+    identifier: Arc<Identifier>,
+    sink: Sink,
 }
 
 impl Reader {
@@ -55,7 +71,7 @@ impl Reader {
         let pause = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::NONE);
         loop {
             while let Some(event) = events.pop() {
-                self.event(&event);
+                self.event(event);
             }
             if let Some(log) = &mut log {
                 log.flush();
@@ -69,56 +85,15 @@ impl Reader {
         }
     }
 
-    fn event(&self, event: &Event) {
-        let flow = &event.flow;
-        match event.header.kind {
-            event_kind::NAMESPACE_SEEN => {
-                let actor = &flow.opener;
-                self.namespaces.open(actor.netns_cookie, actor.tgid, actor.tid);
-            }
-            event_kind::CONNECT_REFUSED => {
-                let reason = Counter::ALL
-                    .iter()
-                    .find(|(counter, _)| *counter as u32 == event.header.reason)
-                    .map_or("unknown", |(_, name)| name);
-                self.refused(reason, event);
-            }
-            event_kind::ABANDONED => self.refused("abandoned", event),
-            event_kind::ALLOWED_UNSEEN => {
-                let who = self.who(flow);
-                let now = Now::read();
-                let record = AllowedUnseen {
-                    actor: Some(&who.full),
-                    destination: Some(destination(flow)),
-                    since: Some(WallNanos::at(BootNanos(event.header.boottime_ns), now)),
-                    count: 1,
-                };
-                self.record(now, &record);
-            }
-            other => warn!(kind = other, "an event of an unknown kind"),
-        }
-    }
-
-    fn refused(&self, reason: &str, event: &Event) {
-        let who = self.who(&event.flow);
-        let detail = match reason {
-            "abandoned" => Some("closed before the agent took it over"),
-            _ => None,
-        };
-        let record = Refused {
-            reason,
-            detail,
-            actor: Some(&who.full),
-            destination: Some(destination(&event.flow)),
-            count: 1,
-        };
-        self.record(Now::read(), &record);
-    }
-
-    fn who(&self, flow: &Flow) -> Arc<Who> {
-        match self.identifier.ask(flow.opener) {
-            Answer::Known(who) => who,
-            later @ Answer::Later(_) => later.answered_blocking(&flow.opener),
+    fn event(&self, event: Event) {
+        if event.header.kind == event_kind::NAMESPACE_SEEN {
+            let actor = &event.flow.opener;
+            self.namespaces.open(actor.netns_cookie, actor.tgid, actor.tid);
+        } else if self.to_record.send(event).is_err() {
+            warn!(
+                kind = event.header.kind,
+                "a kernel event was not recorded: its thread has ended"
+            );
         }
     }
 
@@ -137,16 +112,73 @@ impl Reader {
                     since: None,
                     detail: Some("the ring buffer was full"),
                 };
-                self.record(Now::read(), &record);
+                record_event(&self.sink, Now::read(), &record);
             }
         }
     }
+}
 
-    fn record<'r>(&self, now: Now, record: impl Into<Record<'r>>) {
-        let recorded: Result<Recorded, NotRecorded> = self.sink.record(&Stamp::agent(now), record);
-        if let Err(error) = recorded {
-            warn!(%error, "a kernel event was not recorded");
+impl Clerk {
+    fn run(self, events: &Receiver<Event>) {
+        while let Ok(event) = events.recv() {
+            self.event(&event);
         }
+    }
+
+    fn event(&self, event: &Event) {
+        let flow = &event.flow;
+        match event.header.kind {
+            event_kind::CONNECT_REFUSED => {
+                let reason = Counter::ALL
+                    .iter()
+                    .find(|(counter, _)| *counter as u32 == event.header.reason)
+                    .map_or("unknown", |(_, name)| name);
+                self.refused(reason, event);
+            }
+            event_kind::ABANDONED => self.refused("abandoned", event),
+            event_kind::ALLOWED_UNSEEN => {
+                let who = self.who(flow);
+                let now = Now::read();
+                let record = AllowedUnseen {
+                    actor: Some(&who.full),
+                    destination: Some(destination(flow)),
+                    since: Some(WallNanos::at(BootNanos(event.header.boottime_ns), now)),
+                    count: 1,
+                };
+                record_event(&self.sink, now, &record);
+            }
+            other => warn!(kind = other, "an event of an unknown kind"),
+        }
+    }
+
+    fn refused(&self, reason: &str, event: &Event) {
+        let who = self.who(&event.flow);
+        let detail = match reason {
+            "abandoned" => Some("closed before the agent took it over"),
+            _ => None,
+        };
+        let record = Refused {
+            reason,
+            detail,
+            actor: Some(&who.full),
+            destination: Some(destination(&event.flow)),
+            count: 1,
+        };
+        record_event(&self.sink, Now::read(), &record);
+    }
+
+    fn who(&self, flow: &Flow) -> Arc<Who> {
+        match self.identifier.ask(flow.opener) {
+            Answer::Known(who) => who,
+            later @ Answer::Later(_) => later.answered_blocking(&flow.opener),
+        }
+    }
+}
+
+fn record_event<'r>(sink: &Sink, now: Now, record: impl Into<Record<'r>>) {
+    let recorded: Result<Recorded, NotRecorded> = sink.record(&Stamp::agent(now), record);
+    if let Err(error) = recorded {
+        warn!(%error, "a kernel event was not recorded");
     }
 }
 

@@ -4,6 +4,7 @@
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
 //! let pass, as configured; `pgward detach` removes them.
 
+mod control;
 pub mod doctor;
 mod events;
 mod notify;
@@ -11,7 +12,10 @@ mod notify;
 use std::{
     fs, io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +25,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
 };
 use tracing::{error, info, warn};
 
@@ -31,15 +35,18 @@ use crate::{
         AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
         Record, SessionIds, Sink, Stamp, Tier,
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, Maps, PinFolder, Requirement, sys},
+    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, sys},
     config::{self, Config, OnAgentDown, Want},
+    control::{BindError, Listener},
     net::{
-        Acceptors, Recording, chain,
+        accept::Acceptors,
         dial::Dialer,
+        error::chain,
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
+        recorder::Recording,
         registry::Registry,
-        worker::{Context, Scratch, Workers},
+        worker::{Context, Stop, Workers},
         writers::Writers,
     },
     pg::Limits,
@@ -69,6 +76,9 @@ pub enum AppError {
     /// Process facts.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] BindError),
     /// Anything else the system refused.
     #[error("{what} failed")]
     System {
@@ -82,20 +92,6 @@ pub enum AppError {
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> AppError {
     move |source| AppError::System { what, source }
-}
-
-/// What the agent shows of itself; see `pgward status` and `pgward sessions`.
-pub struct Shared {
-    /// Sessions.
-    pub registry: Arc<Registry>,
-    /// Maps, for counters.
-    pub maps: Arc<Maps>,
-    /// Best tier.
-    pub tier: bpf::Tier,
-    /// The log.
-    pub log: Log,
-    /// The attach point, for people.
-    pub cgroup: String,
 }
 
 /// Runs the agent until a signal stops it. `file` is the configuration's text as it was read.
@@ -135,11 +131,18 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
-    events::start(events, program_log, maps.clone(), namespaces.clone(), identifier.clone(), sink.clone())
-        .map_err(system("starting a thread"))?;
+    events::start(
+        events,
+        program_log,
+        maps.clone(),
+        namespaces.clone(),
+        identifier.clone(),
+        sink.clone(),
+    )
+    .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
-    let (stop, stopping) = watch::channel(false);
+    let stop = Arc::<Stop>::default();
     let writers = Writers::new(writer_events, maps.clone());
     let dialer = Dialer::new(maps.clone(), namespaces);
     let ids = Arc::new(SessionIds::new(epoch()));
@@ -158,51 +161,64 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         limits: limits(config),
         sessions_max: config.agent.sessions_max,
         startup_timeout: config.agent.startup_timeout,
-        stop: stopping.clone(),
-        scratch: Scratch::default(),
+        stop: stop.clone(),
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let contexts = (0..config.agent.worker_count(cpus)).map(|_| context()).collect();
     let (workers, threads) = Workers::start(contexts).map_err(system("starting a worker"))?;
 
-    let shared = Arc::new(Shared {
+    let shown = control::Shown {
         registry: registry.clone(),
         maps: maps.clone(),
-        tier,
+        since: Now::read().wall,
+        cgroup: shown_cgroup(config, &cgroup),
+        tiers: tiers(tier),
+        workers: threads.len(),
+        log_path: config.audit.path.clone(),
         log,
-        cgroup: cgroup.path().display().to_string(),
-    });
+        namespaces: AtomicU64::new(0),
+        stop: Notify::new(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
+        let socket = Listener::bind(&config.agent.control_socket)?;
         let acceptors = Acceptors::new(maps, workers, sink.clone());
-        let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false };
-        main.until_stopped().await
+        let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false, shown: &shown };
+        tokio::select! {
+            reason = main.until_stopped() => reason,
+            () = crate::control::serve(&socket, &shown) => Ok("control socket ended"),
+        }
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
-    let _ = stop.send(true);
+    stop.ring();
     drop(runtime);
     join(threads);
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
     }
-    drop(shared);
+    drop(sink);
+    let summary = shown.log.close();
+    if summary.unwritten > 0 || summary.unsynced {
+        error!(unwritten = summary.unwritten, unsynced = summary.unsynced, "records may be lost");
+    }
     Ok(())
 }
 
 /// The main task: namespaces come and go, signals stop it.
-struct Main {
+struct Main<'a> {
     acceptors: Acceptors,
     changes: mpsc::Receiver<Change>,
     sink: Sink,
     own_ready: bool,
+    shown: &'a control::Shown,
 }
 
-impl Main {
+impl Main<'_> {
     async fn until_stopped(mut self) -> Result<&'static str, AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("watching a signal"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watching a signal"))?;
@@ -214,6 +230,7 @@ impl Main {
                 },
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
+                () = self.shown.stop.notified() => break Ok("asked to"),
             }
         }
         .inspect(|_| self.acceptors.close_all())
@@ -221,7 +238,15 @@ impl Main {
 
     fn change(&mut self, change: Change) -> Result<(), AppError> {
         let (change, cookie, inode, port, held, detail) = match change {
-            Change::Opened { cookie, inode, port, listeners, sessions, held, loopback_was_down } => {
+            Change::Opened {
+                cookie,
+                inode,
+                port,
+                listeners,
+                sessions,
+                held,
+                loopback_was_down,
+            } => {
                 self.acceptors
                     .open(cookie, listeners, &sessions)
                     .map_err(system("watching a listener"))?;
@@ -238,6 +263,11 @@ impl Main {
                 info!(cookie, inode, "network namespace is empty: listener closed");
                 (NamespaceChange::Closed, cookie, Some(inode), None, None, None)
             }
+        };
+        match change {
+            NamespaceChange::Opened => self.shown.namespaces.fetch_add(1, Ordering::Relaxed),
+            NamespaceChange::Closed => self.shown.namespaces.fetch_sub(1, Ordering::Relaxed),
+            NamespaceChange::Failed => 0,
         };
         let record = Namespace {
             change,
@@ -270,27 +300,33 @@ fn record_start(
 ) -> Result<(), AppError> {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let shown = match &config.bpf.cgroup {
-        config::Cgroup::Root => "root".to_owned(),
-        config::Cgroup::Subtree(_) => cgroup.path().display().to_string(),
-    };
-    let tiers: &[Tier] = match tier {
-        bpf::Tier::T0 => &[Tier::T0],
-        bpf::Tier::T1 => &[Tier::T0, Tier::T1],
-        bpf::Tier::T2 => &[Tier::T0, Tier::T2],
-    };
     let start = AgentStart {
         version: env!("CARGO_PKG_VERSION"),
         host: &host.to_string_lossy(),
         boot_id: boot_id.trim(),
         pid: std::process::id(),
         config_sha256: Some(Sha256::digest(file).into()),
-        tiers,
-        cgroup: &shown,
+        tiers: tiers(tier),
+        cgroup: &shown_cgroup(config, cgroup),
         torn_tail_bytes: log.torn_tail_bytes(),
     };
     let _ = sink.record(&Stamp::agent(Now::read()), Record::from(&start))?;
     Ok(())
+}
+
+fn shown_cgroup(config: &Config, cgroup: &Cgroup) -> String {
+    match &config.bpf.cgroup {
+        config::Cgroup::Root => "root".to_owned(),
+        config::Cgroup::Subtree(_) => cgroup.path().display().to_string(),
+    }
+}
+
+fn tiers(best: bpf::Tier) -> &'static [Tier] {
+    match best {
+        bpf::Tier::T0 => &[Tier::T0],
+        bpf::Tier::T1 => &[Tier::T0, Tier::T1],
+        bpf::Tier::T2 => &[Tier::T0, Tier::T2],
+    }
 }
 
 fn settings(config: &Config) -> Settings {

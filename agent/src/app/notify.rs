@@ -2,7 +2,10 @@
 
 use std::{
     env,
-    os::{linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixDatagram}},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
 use tracing::warn;
@@ -14,8 +17,8 @@ pub(super) fn ready() {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(&socket),
     };
-    let sent = UnixDatagram::unbound()
-        .and_then(|sender| sender.send_to_addr(b"READY=1", &address?));
+    let sent =
+        UnixDatagram::unbound().and_then(|sender| sender.send_to_addr(b"READY=1", &address?));
     if let Err(error) = sent {
         warn!(%error, "cannot tell the service manager that the agent is ready");
     }

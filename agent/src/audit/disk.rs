@@ -12,10 +12,12 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use super::time::WallNanos;
 
-/// Most bytes that are looked through for the beginning of a torn line; a longer one is reported as this long.
+/// Most bytes that are looked through for the beginning of a torn line; a longer one is reported as
+/// this long.
 pub const TORN_TAIL_BYTES_MAX: u64 = 64 << 20;
 
-/// What the writer needs from a disk. [`LogFile`] is the real one; tests have one that breaks on purpose.
+/// What the writer needs from a disk. [`LogFile`] is the real one; tests have one that breaks on
+/// purpose.
 pub(super) trait Disk: Send + 'static {
     /// Appends some of `bytes` and says how many.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -25,7 +27,8 @@ pub(super) trait Disk: Send + 'static {
     fn sync(&mut self) -> io::Result<()>;
     /// Length of the file.
     fn len(&self) -> u64;
-    /// Renames the file with a time stamp and begins a new one. On failure the old one stays in use.
+    /// Renames the file with a time stamp and begins a new one. On failure the old one stays in
+    /// use.
     fn set_aside(&mut self, now: WallNanos) -> io::Result<()>;
     /// Begins a new file when somebody renamed or removed the one in use. `true` when that was so.
     fn reopen_if_gone(&mut self) -> io::Result<bool>;
@@ -101,7 +104,8 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens or makes the file at `path`, and ends a torn last line. Gives the file and the length of that line, usually 0.
+    /// Opens or makes the file at `path`, and ends a torn last line. Gives the file and the length
+    /// of that line, usually 0.
     pub(super) fn open(path: &Path) -> Result<(Self, u64), OpenError> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let name = PathBuf::from(path.file_name().unwrap_or_default());
@@ -138,7 +142,8 @@ impl LogFile {
         Ok(torn)
     }
 
-    /// `queries.jsonl` as `queries.20260301T120000.000000000Z.jsonl`, with a number before the end when that exists.
+    /// `queries.jsonl` as `queries.20260301T120000.000000000Z.jsonl`, with a number before the end
+    /// when that exists.
     fn aside_name(&self, now: WallNanos, attempt: u32) -> PathBuf {
         let stem = self.name.file_stem().unwrap_or_default().to_string_lossy();
         let stamp = now.file_stamp();
@@ -225,7 +230,8 @@ fn open_folder(path: &Path) -> Result<OwnedFd, OpenError> {
 
 /// Opens or makes the file, locks it, and makes sure that it is the agent's.
 fn open_file(folder: &OwnedFd, path: &Path, name: &Path) -> Result<Flock<File>, OpenError> {
-    // Non-blocking so that a pipe in the file's place can't hold up the start; it means nothing to regular files.
+    // Non-blocking so that a pipe in the file's place can't hold up the start; it means nothing to
+    // regular files.
     let flags = OFlag::O_RDWR
         | OFlag::O_CREAT
         | OFlag::O_APPEND

@@ -4,8 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// The beginning of something, and what is known of the rest. `Debug` shows lengths only: the agent's own log is no place for
-/// what is in it.
+/// The beginning of something, and what is known of the rest. `Debug` shows lengths only: the
+/// agent's own log is no place for what is in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Excerpt<'a> {
     /// What the record holds.
@@ -14,7 +14,8 @@ pub struct Excerpt<'a> {
     pub cut: Option<Cut>,
 }
 
-/// What is known of something that was cut. Made once, where the whole is at hand, and kept beside the part that stays.
+/// What is known of something that was cut. Made once, where the whole is at hand, and kept beside
+/// the part that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Length of the whole, in bytes.
@@ -45,8 +46,8 @@ impl<'a> Excerpt<'a> {
         Self { kept, cut: (!whole).then_some(Cut { full_bytes, sha256: None }) }
     }
 
-    /// Cuts further: at most the first `bytes_max` of what is kept, as [`Excerpt::of`] does. What was cut before keeps its
-    /// length and digest.
+    /// Cuts further: at most the first `bytes_max` of what is kept, as [`Excerpt::of`] does. What
+    /// was cut before keeps its length and digest.
     pub fn shortened(self, bytes_max: usize) -> Self {
         let shorter = Self::of(self.kept, bytes_max);
         Self { cut: self.cut.or(shorter.cut), ..shorter }
@@ -59,7 +60,8 @@ impl<'a> Excerpt<'a> {
 
     /// At most the first `bytes_max` of `bytes`. The digest is computed only when something is cut.
     ///
-    /// The cut never splits a character of UTF-8, so a text stays a text: up to three bytes less are kept.
+    /// The cut never splits a character of UTF-8, so a text stays a text: up to three bytes less
+    /// are kept.
     pub fn of(bytes: &'a [u8], bytes_max: usize) -> Self {
         if bytes.len() <= bytes_max {
             return Self::whole(bytes);

@@ -1,20 +1,26 @@
 //! The record of what was asked, and the query log that holds it.
 //!
-//! A [`Record`] says what happened, a [`Stamp`] when and in which session. Workers hand both to their [`Sink`] and get a
-//! [`Recorded`] in return; one thread writes the lines to the file of [`Log`].
+//! A [`Record`] says what happened, a [`Stamp`] when and in which session. Workers hand both to
+//! their [`Sink`] and get a [`Recorded`] in return; one thread writes the lines to the file of
+//! [`Log`].
 //!
 //! # Format
 //!
-//! One JSON object (RFC 8259) a line, UTF-8, ended by a line feed; version 1. Order of lines: within a session that of `seq`,
-//! between sessions none; compare `boot_ns`. A line that is no JSON is what a crash left of a record.
+//! One JSON object (RFC 8259) a line, UTF-8, ended by a line feed; version 1. Order of lines:
+//! within a session that of `seq`, between sessions none; compare `boot_ns`. A line that is no JSON
+//! is what a crash left of a record.
 //!
-//! * A field without a value is left out. Numbers are whole; those that count bytes or nanoseconds need 64 bits.
-//! * Text is escaped so that no control character, U+0080–U+009F, U+2028 or U+2029 stands in a line as itself.
-//! * What a peer sent need not be UTF-8. Then field `NAME` holds base64 and `NAME_encoding` is `base64`.
-//! * What was longer than its limit holds its beginning, `NAME_bytes` the full length, `NAME_sha256` the digest of the whole.
+//! * A field without a value is left out. Numbers are whole; those that count bytes or nanoseconds
+//!   need 64 bits.
+//! * Text is escaped so that no control character, U+0080–U+009F, U+2028 or U+2029 stands in a line
+//!   as itself.
+//! * What a peer sent need not be UTF-8. Then field `NAME` holds base64 and `NAME_encoding` is
+//!   `base64`.
+//! * What was longer than its limit holds its beginning, `NAME_bytes` the full length,
+//!   `NAME_sha256` the digest of the whole.
 //!
-//! The last column says which question of an audit a field answers (PCI DSS v4, requirement 10.2.2, asks for the same): who,
-//! what, when, with which result, from where, on what.
+//! The last column says which question of an audit a field answers (PCI DSS v4, requirement 10.2.2,
+//! asks for the same): who, what, when, with which result, from where, on what.
 //!
 //! | field | events | meaning | answers |
 //! |---|---|---|---|
@@ -100,9 +106,10 @@
 //!
 //! # What it proves, and what it doesn't
 //!
-//! Within a session the numbers show that nothing between the first and the last line was taken out by accident. The file is
-//! plain: who may write it can change it unseen. Records reach the file within about 10 ms and the disk within about a second;
-//! a crash of the agent loses the former, a power cut the latter.
+//! Within a session the numbers show that nothing between the first and the last line was taken out
+//! by accident. The file is plain: who may write it can change it unseen. Records reach the file
+//! within about 10 ms and the disk within about a second; a crash of the agent loses the former, a
+//! power cut the latter.
 
 mod disk;
 mod excerpt;

@@ -1,7 +1,7 @@
 //! Everything that is logged, as one type.
 //!
-//! Each kind is a plain struct of borrowed parts; [`Record::write`] turns it into one line. No clock is read here and nothing
-//! is looked up: who makes a record knows all of it.
+//! Each kind is a plain struct of borrowed parts; [`Record::write`] turns it into one line. No
+//! clock is read here and nothing is looked up: who makes a record knows all of it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,10 +11,12 @@ use super::json::{Json, Object};
 use super::statement::Statement;
 use super::time::{Now, WallNanos};
 
-/// Version of the format, field `v`. It changes when a field changes its meaning or goes; new fields don't change it.
+/// Version of the format, field `v`. It changes when a field changes its meaning or goes; new
+/// fields don't change it.
 pub const FORMAT_VERSION: u64 = 1;
 
-/// Names a session for ever: a random number of the agent's run and a counter. Written as 32 hexadecimal digits.
+/// Names a session for ever: a random number of the agent's run and a counter. Written as 32
+/// hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
     /// Random, drawn when the agent starts.
@@ -46,7 +48,8 @@ pub struct SessionIds {
 }
 
 impl SessionIds {
-    /// `epoch` is a fresh random number: two runs with the same one would give two sessions the same name.
+    /// `epoch` is a fresh random number: two runs with the same one would give two sessions the
+    /// same name.
     pub fn new(epoch: u64) -> Self {
         Self { epoch, next: AtomicU64::new(1) }
     }
@@ -75,7 +78,8 @@ impl SessionSeq {
         self.id
     }
 
-    /// The stamp of the session's next record. It takes the number whether or not the record gets written.
+    /// The stamp of the session's next record. It takes the number whether or not the record gets
+    /// written.
     pub fn stamp(&mut self, now: Now) -> Stamp {
         let seq = self.next;
         self.next += 1;
@@ -83,7 +87,8 @@ impl SessionSeq {
     }
 }
 
-/// What every record has: when it was made and, for records of a session, which and the how many-th.
+/// What every record has: when it was made and, for records of a session, which and the how
+/// many-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// When the record was made.
@@ -99,7 +104,8 @@ impl Stamp {
     }
 }
 
-/// What happened. The field `event` names the kind. No `Debug`: the agent's own log is no place for what is in it.
+/// What happened. The field `event` names the kind. No `Debug`: the agent's own log is no place for
+/// what is in it.
 #[derive(Clone, Copy)]
 pub enum Record<'a> {
     /// `agent_start`
@@ -141,11 +147,13 @@ pub struct AgentStart<'a> {
     pub tiers: &'a [Tier],
     /// What is intercepted: `root` or the path of a cgroup.
     pub cgroup: &'a str,
-    /// Bytes of an unfinished line that a crash had left at the end of the log, and that now stands alone on its line.
+    /// Bytes of an unfinished line that a crash had left at the end of the log, and that now stands
+    /// alone on its line.
     pub torn_tail_bytes: u64,
 }
 
-/// `agent_stop`: recording ends in good order. A log that ends, or starts again, without one ended in a crash.
+/// `agent_stop`: recording ends in good order. A log that ends, or starts again, without one ended
+/// in a crash.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentStop<'a> {
     /// Why, for example `SIGTERM`.
@@ -238,7 +246,8 @@ pub struct Refused<'a> {
     pub count: u64,
 }
 
-/// `allowed_unseen`: connections that were let through while no agent ran (`on_agent_down = "allow"`).
+/// `allowed_unseen`: connections that were let through while no agent ran (`on_agent_down =
+/// "allow"`).
 #[derive(Clone, Copy, Debug)]
 pub struct AllowedUnseen<'a> {
     /// Who connected.
@@ -312,7 +321,8 @@ named! {
     Tier {
         /// The opener of the connection, read with the connect. Always there.
         T0 = "T0",
-        /// Each transmit names its process, but a change is placed to within what was in flight (Linux 6.15).
+        /// Each transmit names its process, but a change is placed to within what was in flight
+        /// (Linux 6.15).
         T1 = "T1",
         /// Each `sendmsg` names its process and the exact first byte.
         T2 = "T2",
@@ -384,7 +394,8 @@ named! {
         WriterEvents = "writer_events",
         /// Records of this log.
         Records = "records",
-        /// Records that were written, but the disk reported an error when asked to keep them: they may be missing.
+        /// Records that were written, but the disk reported an error when asked to keep them: they
+        /// may be missing.
         RecordsUnsynced = "records_unsynced",
     }
 }

@@ -1,8 +1,9 @@
 //! Where workers put their records.
 //!
-//! A record is written as a line into the worker's own buffer, under a lock that only the log's thread ever shares, and only
-//! to swap the buffer for an empty one. So recording costs neither a system call nor an allocation, lines are never torn
-//! apart by those of other workers, and a slow disk is felt only once [`SATURATED_BYTES`] wait.
+//! A record is written as a line into the worker's own buffer, under a lock that only the log's
+//! thread ever shares, and only to swap the buffer for an empty one. So recording costs neither a
+//! system call nor an allocation, lines are never torn apart by those of other workers, and a slow
+//! disk is felt only once [`SATURATED_BYTES`] wait.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,16 +21,18 @@ pub const SINK_BYTES_MAX: usize = 16 << 20;
 /// The log's thread is woken before its time when this much waits. In bytes.
 const URGENT_BYTES: usize = 32 << 10;
 
-/// Proof that a record was handed to the log: made by [`Sink::record`] and nowhere else, for functions that must not be called
-/// without one.
+/// Proof that a record was handed to the log: made by [`Sink::record`] and nowhere else, for
+/// functions that must not be called without one.
 ///
-/// It says that the record waits in memory in its place, or that its loss was counted where the configuration allows that
-/// (`audit.on_full = "allow"`). It does not say that the record is on stable storage: that follows within about a second.
+/// It says that the record waits in memory in its place, or that its loss was counted where the
+/// configuration allows that (`audit.on_full = "allow"`). It does not say that the record is on
+/// stable storage: that follows within about a second.
 #[derive(Debug)]
 #[must_use = "what may only be done when recorded asks for this"]
 pub struct Recorded(());
 
-/// Why there is no record, with `audit.on_full = "block"`: the session must end, and its client hears [`NotRecorded::sqlstate`].
+/// Why there is no record, with `audit.on_full = "block"`: the session must end, and its client
+/// hears [`NotRecorded::sqlstate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRecorded {
     /// No space. The record is kept in memory and written when there is space again.
@@ -38,7 +41,8 @@ pub enum NotRecorded {
     /// The disk reports errors. The record is kept in memory and written when that ends.
     #[error("query log cannot be written: i/o error")]
     Io,
-    /// The disk is so slow, or broken for so long, that [`SINK_BYTES_MAX`] wait: the record is lost, and counted.
+    /// The disk is so slow, or broken for so long, that [`SINK_BYTES_MAX`] wait: the record is
+    /// lost, and counted.
     #[error("query log cannot be written: too much waits for the disk")]
     Overflow,
     /// The log's thread is gone: nothing will ever be written. A fault of the agent.
@@ -47,7 +51,8 @@ pub enum NotRecorded {
 }
 
 impl NotRecorded {
-    /// What the client is told: `disk_full` or `io_error` (PostgreSQL documentation, "PostgreSQL Error Codes", classes 53, 58).
+    /// What the client is told: `disk_full` or `io_error` (PostgreSQL documentation, "PostgreSQL
+    /// Error Codes", classes 53, 58).
     pub fn sqlstate(self) -> [u8; 5] {
         match self {
             Self::DiskFull => *b"53100",
@@ -56,7 +61,8 @@ impl NotRecorded {
     }
 }
 
-/// One worker's way into the log. Clones share a buffer. Lines keep the order in which they were recorded.
+/// One worker's way into the log. Clones share a buffer. Lines keep the order in which they were
+/// recorded.
 #[derive(Clone, Debug)]
 pub struct Sink {
     shared: Arc<Shared>,
@@ -88,16 +94,17 @@ impl Sink {
 
     /// Records. Never waits.
     ///
-    /// Errors, only with `on_full = "block"`: see [`NotRecorded`]; `DiskFull` and `Io` keep the record nevertheless, so that
-    /// what a server was already asked for is not forgotten.
+    /// Errors, only with `on_full = "block"`: see [`NotRecorded`]; `DiskFull` and `Io` keep the
+    /// record nevertheless, so that what a server was already asked for is not forgotten.
     pub fn record<'r>(
         &self,
         stamp: &Stamp,
         record: impl Into<Record<'r>>,
     ) -> Result<Recorded, NotRecorded> {
-        if self.shared.health() == Health::Gone {
+        let health = self.health();
+        if health == Err(NotRecorded::WriterGone) {
             self.shared.count_lost(1, stamp.now.wall);
-            return self.verdict(Err(NotRecorded::WriterGone));
+            return self.verdict(health);
         }
         let mut lines = self.tray.lock();
         if lines.bytes.len() >= SINK_BYTES_MAX {
@@ -115,17 +122,17 @@ impl Sink {
         } else {
             self.shared.wake_if_idle();
         }
-        self.verdict(self.health())
+        self.verdict(health)
     }
 
-    /// Tells the log's thread that something waits, should it sleep. [`Sink::record`] does this too; more than a hundred times
-    /// a second it costs nothing and does nothing.
+    /// Tells the log's thread that something waits, should it sleep. [`Sink::record`] does this
+    /// too; more than a hundred times a second it costs nothing and does nothing.
     pub fn flush(&self) {
         self.shared.wake_if_idle();
     }
 
-    /// Whether a record could be written now: to be asked before a statement goes to its server. Always `Ok` with
-    /// `on_full = "allow"`.
+    /// Whether a record could be written now: to be asked before a statement goes to its server.
+    /// Always `Ok` with `on_full = "allow"`.
     pub fn check(&self) -> Result<(), NotRecorded> {
         match self.shared.on_full() {
             OnFull::Allow => Ok(()),
@@ -133,12 +140,14 @@ impl Sink {
         }
     }
 
-    /// Whether so much waits that the worker should read no more from its clients. Never with `on_full = "allow"`.
+    /// Whether so much waits that the worker should read no more from its clients. Never with
+    /// `on_full = "allow"`.
     pub fn saturated(&self) -> bool {
         self.shared.on_full() == OnFull::Block && self.tray.lock().bytes.len() >= SATURATED_BYTES
     }
 
-    /// Waits until the sink is not saturated. Ends with the error of [`Sink::check`] when the disk is known to be at fault.
+    /// Waits until the sink is not saturated. Ends with the error of [`Sink::check`] when the disk
+    /// is known to be at fault.
     ///
     /// May be dropped at any time. Several may wait.
     pub async fn ready(&self) -> Result<(), NotRecorded> {

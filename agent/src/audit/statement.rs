@@ -5,21 +5,25 @@ use super::json::{Json, Object};
 use super::record::{Tier, named};
 use super::time::WallNanos;
 
-/// Most parameters of one record that are described one by one; the protocol's own limit (a 16-bit count).
+/// Most parameters of one record that are described one by one; the protocol's own limit (a 16-bit
+/// count).
 pub const PARAMETERS_MAX: usize = 65_535;
-/// Most bytes of values in one record, over all parameters. Values beyond are left out and marked `omitted`.
+/// Most bytes of values in one record, over all parameters. Values beyond are left out and marked
+/// `omitted`.
 pub const PARAMETER_BYTES_TOTAL_MAX: usize = 1 << 20;
 /// Most results of one record that are listed; `results_more` counts the rest.
 pub const RESULTS_MAX: usize = 1_000;
 /// Most further writers that are listed.
 pub const WRITERS_MAX: usize = 16;
 
-/// `statement`: one statement and what became of it. Written when its outcome is known, or known never to come.
+/// `statement`: one statement and what became of it. Written when its outcome is known, or known
+/// never to come.
 #[derive(Clone, Copy)]
 pub struct Statement<'a> {
     /// How it came.
     pub kind: StatementKind,
-    /// Its text in the client's encoding; empty where there is none, or none is known. Cut by [`Excerpt::of`].
+    /// Its text in the client's encoding; empty where there is none, or none is known. Cut by
+    /// [`Excerpt::of`].
     pub text: Excerpt<'a>,
     /// How `text` relates to what the server ran.
     pub text_state: TextState,
@@ -51,7 +55,8 @@ pub struct Statement<'a> {
     pub outcome: Outcome,
     /// The server's error.
     pub sqlstate: Option<[u8; 5]>,
-    /// The server's error when it was to commit, at the `Sync` behind the statement: done, but undone again.
+    /// The server's error when it was to commit, at the `Sync` behind the statement: done, but
+    /// undone again.
     pub commit_sqlstate: Option<[u8; 5]>,
     /// When it came from the client.
     pub started: WallNanos,
@@ -83,7 +88,8 @@ impl Parameters<'_> {
     pub const NONE: Self = Self::Omitted(0);
 }
 
-/// Where parameters come from: lets a record be written from whatever holds them, without a list made for the purpose.
+/// Where parameters come from: lets a record be written from whatever holds them, without a list
+/// made for the purpose.
 pub trait ParameterSource {
     /// How many there were, also of those not held.
     fn count(&self) -> usize;
@@ -96,7 +102,8 @@ pub trait ParameterSource {
 pub struct Parameter<'a> {
     /// Format code, 0 text, 1 binary; others are refused by the server.
     pub format: u16,
-    /// Object id of its type, as the server described it or else the client declared it; 0 where neither did.
+    /// Object id of its type, as the server described it or else the client declared it; 0 where
+    /// neither did.
     pub type_oid: u32,
     /// `None` for NULL. Cut by [`Excerpt::of`].
     pub value: Option<Excerpt<'a>>,

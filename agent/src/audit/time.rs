@@ -1,12 +1,15 @@
-//! Times of records: wall clock and time since boot, apart from each other, and the one place that reads the clocks.
+//! Times of records: wall clock and time since boot, apart from each other, and the one place that
+//! reads the clocks.
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Wall time: nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Good until the year 2554.
+/// Wall time: nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Good until the year
+/// 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallNanos(pub u64);
 
-/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of the kernel side's events.
+/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of the kernel side's
+/// events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootNanos(pub u64);
 
@@ -30,12 +33,14 @@ impl Now {
 }
 
 impl WallNanos {
-    /// The wall time of an event of the kernel side, seen at `now`. Right as long as the wall clock was not set between the two.
+    /// The wall time of an event of the kernel side, seen at `now`. Right as long as the wall clock
+    /// was not set between the two.
     pub fn at(boot: BootNanos, now: Now) -> Self {
         Self((now.wall.0.saturating_sub(now.boot.0)).saturating_add(boot.0))
     }
 
-    /// RFC 3339 in UTC with nine decimals, for example `2026-03-01T12:00:00.000000001Z`: always [`RFC3339_LEN`] bytes.
+    /// RFC 3339 in UTC with nine decimals, for example `2026-03-01T12:00:00.000000001Z`: always
+    /// [`RFC3339_LEN`] bytes.
     pub fn rfc3339(self) -> [u8; RFC3339_LEN] {
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
         let (seconds, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
@@ -78,7 +83,8 @@ fn digits(out: &mut [u8], mut value: u64) {
 
 /// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar.
 ///
-/// Years are counted from March, so that a leap day ends its year: then day `d` of such a year lies in month `(5d + 2) / 153`.
+/// Years are counted from March, so that a leap day ends its year: then day `d` of such a year lies
+/// in month `(5d + 2) / 153`.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_TO_MARCH_OF_YEAR_0: u64 = 719_468;
     const ERA: u64 = 146_097; // days of 400 years

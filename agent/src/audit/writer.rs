@@ -1,7 +1,8 @@
 //! The log's thread: the only one that touches the disk.
 //!
-//! It takes what waits in the sinks, writes it, and looks again a moment later, so that under load many records share one
-//! write and nobody pays for waking it. Once a second it makes the file durable.
+//! It takes what waits in the sinks, writes it, and looks again a moment later, so that under load
+//! many records share one write and nobody pays for waking it. Once a second it makes the file
+//! durable.
 //!
 //! What it does about errors, with `pending` the lines that are not written yet:
 //!
@@ -102,8 +103,9 @@ pub(super) struct Shared {
 impl Log {
     /// Opens the file and starts the thread.
     ///
-    /// The folder must exist, be no symbolic link, and be writable by nobody but root and the agent's user. A line that a crash
-    /// left unfinished is ended first; see [`Log::torn_tail_bytes`].
+    /// The folder must exist, be no symbolic link, and be writable by nobody but root and the
+    /// agent's user. A line that a crash left unfinished is ended first; see
+    /// [`Log::torn_tail_bytes`].
     pub fn open(config: &Audit) -> Result<Self, OpenError> {
         let (file, torn_tail_bytes) = LogFile::open(&config.path)?;
         let failed = |source| OpenError::File {
@@ -129,7 +131,8 @@ impl Log {
         Sink::new(Arc::clone(&self.shared))
     }
 
-    /// Length of the unfinished line that was found when the log was opened, for the record `agent_start`.
+    /// Length of the unfinished line that was found when the log was opened, for the record
+    /// `agent_start`.
     pub fn torn_tail_bytes(&self) -> u64 {
         self.torn_tail_bytes
     }
@@ -144,7 +147,8 @@ impl Log {
         }
     }
 
-    /// Writes what waits, syncs and ends the thread. Waits for the disk; where that fails it is tried once and given up.
+    /// Writes what waits, syncs and ends the thread. Waits for the disk; where that fails it is
+    /// tried once and given up.
     ///
     /// Sinks that are still there fail from now on.
     pub fn close(mut self) -> Summary {
@@ -400,8 +404,8 @@ impl<D: Disk> Writer<D> {
         result
     }
 
-    /// Takes back the part of a line that was written last: from the file, or at least from the batch, so that the whole line
-    /// is written again.
+    /// Takes back the part of a line that was written last: from the file, or at least from the
+    /// batch, so that the whole line is written again.
     fn take_back(&mut self, batch: &mut Batch, first: usize, start: u64) {
         let part = &batch.lines.bytes[first..batch.written];
         let whole = part.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -430,7 +434,8 @@ impl<D: Disk> Writer<D> {
         }
         self.shared.set_health(health);
         let renewed = if full {
-            // Whoever makes space may remove this very file: writing on would fill a file nobody can see.
+            // Whoever makes space may remove this very file: writing on would fill a file nobody
+            // can see.
             self.disk.reopen_if_gone().map(|_| ())
         } else {
             self.disk.set_aside(Now::read().wall)
@@ -444,8 +449,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Makes durable what was written, and looks whether the file is still the one of that name. `false` when it may not be
-    /// durable.
+    /// Makes durable what was written, and looks whether the file is still the one of that name.
+    /// `false` when it may not be durable.
     fn make_durable(&mut self) -> bool {
         self.sync_due = None;
         if self.unsynced == 0 {
@@ -525,5 +530,5 @@ fn is_too_large(result: &io::Result<()>) -> bool {
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }

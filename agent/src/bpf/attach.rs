@@ -266,6 +266,18 @@ impl PinFolder {
         self.root.join(format!("maps-v{}", pgward_common::ABI_VERSION))
     }
 
+    /// Errors unless the pins are free or those of `cgroup`. Their maps are another agent's otherwise: not even to be opened.
+    pub(super) fn check_belongs_to(&self, cgroup: &Cgroup) -> Result<(), AttachError> {
+        match self.attached_to() {
+            Some(found) if found != cgroup.id() => Err(AttachError::OtherCgroup {
+                path: self.path().to_owned(),
+                found,
+                expected: cgroup.id(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Cgroup id of the pinned links, if there are any that are still attached.
     pub fn attached_to(&self) -> Option<u64> {
         HOOKS.iter().find_map(|(name, _)| {

@@ -152,6 +152,7 @@ pub struct Alive {
 /// their events come.
 pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
     let object = object().ok_or(LoadError::NoObject)?;
+    options.pins.check_belongs_to(options.cgroup)?;
     let types = KernelTypes::of_running_kernel()
         .inspect_err(|error| warn!(%error, "no kernel type information: tier T0 only"))
         .ok();

@@ -28,7 +28,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Report> {
     let document = Document::new(text);
     let (content, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        // What the parser made of broken syntax is a guess: checking it would report errors that are not there.
+        // What the parser made of broken syntax is a guess: checking it would report errors that
+        // are not there.
         errors.iter().for_each(|error| document.syntax(error));
         document.finish(file)?;
     }
@@ -206,7 +207,8 @@ fn check_rules(document: &Document<'_>, rules: &[Placed], listen: NonZeroU16) {
     }
 }
 
-/// Within a rule the longest prefix decides, which only says what was meant when excluded networks lie inside the others.
+/// Within a rule the longest prefix decides, which only says what was meant when excluded networks
+/// lie inside the others.
 fn check_excludes(document: &Document<'_>, rule: &Placed) {
     for (place, excluded) in &rule.exclude {
         if let Some((_, network)) =

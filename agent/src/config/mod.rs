@@ -1,8 +1,9 @@
 //! The configuration file.
 //!
-//! TOML, strict: a key nobody knows is an error, every value is bounded, and all errors are reported at once, each with its
-//! line. `raw` reads, `checked` turns what was read into the types below, and everything else sees only those. An example
-//! with every key and its meaning is `config/pgward.toml`, which the tests load.
+//! TOML, strict: a key nobody knows is an error, every value is bounded, and all errors are
+//! reported at once, each with its line. `raw` reads, `checked` turns what was read into the types
+//! below, and everything else sees only those. An example with every key and its meaning is
+//! `config/pgward.toml`, which the tests load.
 
 mod checked;
 mod network;
@@ -124,10 +125,11 @@ pub struct Listen {
     pub port: NonZeroU16,
 }
 
-/// One `[[intercept]]`: connects to one of `ports` at an address in `networks` and not in `exclude` go to the agent.
+/// One `[[intercept]]`: connects to one of `ports` at an address in `networks` and not in `exclude`
+/// go to the agent.
 ///
-/// Every network of `exclude` lies strictly inside one of `networks`, and none of `networks` lies inside one of `exclude`,
-/// so the longest prefix that matches decides.
+/// Every network of `exclude` lies strictly inside one of `networks`, and none of `networks` lies
+/// inside one of `exclude`, so the longest prefix that matches decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intercept {
     /// Ascending, without repetition, at least one.
@@ -168,7 +170,8 @@ pub struct Audit {
     pub path: PathBuf,
     /// What happens to sessions while nothing can be recorded.
     pub on_full: OnFull,
-    /// Longest statement text in a record, in bytes; a longer one is cut, with its full length and SHA-256.
+    /// Longest statement text in a record, in bytes; a longer one is cut, with its full length and
+    /// SHA-256.
     pub statement_bytes_max: usize,
     /// Longest value of a parameter in a record, in bytes; a longer one is cut in the same way.
     pub parameter_bytes_max: usize,
@@ -244,6 +247,11 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// The same, with the text that was checked: records name its digest.
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
         use std::io::Read as _;
         let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
@@ -253,7 +261,8 @@ impl Config {
         if found > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_owned(), found });
         }
-        Ok(Self::parse(&path.display().to_string(), &text)?)
+        let config = Self::parse(&path.display().to_string(), &text)?;
+        Ok((config, text))
     }
 
     /// Checks a text; `file` is how errors name it.

@@ -44,8 +44,8 @@ impl Network {
     /// All of IPv6.
     pub const ALL_V6: Self = Self { addr: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), prefix: 0 };
 
-    /// A network of `prefix` bits. Refused: a prefix longer than the address, host bits set, IPv4-mapped addresses with a
-    /// prefix of 96 or more.
+    /// A network of `prefix` bits. Refused: a prefix longer than the address, host bits set,
+    /// IPv4-mapped addresses with a prefix of 96 or more.
     pub fn new(addr: IpAddr, prefix: u8) -> Result<Self, NetworkError> {
         let max = bits(addr);
         let found = || format!("{addr}/{prefix}");

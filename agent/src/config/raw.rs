@@ -1,7 +1,8 @@
 //! Reading a TOML document so that every error is found, not only the first.
 //!
-//! A derived `Deserialize` stops at its first error. Here each value is asked for by name, with its default and its bounds;
-//! an error is noted and the default handed out, so that reading goes on. What was never asked for is an unknown key.
+//! A derived `Deserialize` stops at its first error. Here each value is asked for by name, with its
+//! default and its bounds; an error is noted and the default handed out, so that reading goes on.
+//! What was never asked for is an unknown key.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -216,7 +217,8 @@ impl<'d, 'i> Table<'d, 'i> {
         )
     }
 
-    /// How many items the array `key` has as written, good or bad; another type counts as one, `None` is absent.
+    /// How many items the array `key` has as written, good or bad; another type counts as one,
+    /// `None` is absent.
     pub(super) fn written_items(&self, key: &str) -> Option<usize> {
         match self.content?.get(key)?.get_ref() {
             DeValue::Array(array) => Some(array.len()),
@@ -392,7 +394,8 @@ fn without_index(table: &str) -> String {
     table.split('[').next().unwrap_or(table).to_owned()
 }
 
-/// A key of the same table one edit away, else the same key in another table, else a near key of the same table.
+/// A key of the same table one edit away, else the same key in another table, else a near key of
+/// the same table.
 fn hint_for(unknown: &Unknown, known: &[(String, &'static str)]) -> Option<String> {
     let table = without_index(&unknown.table);
     let here = known.iter().filter(|(name, _)| *name == table).map(|(_, key)| *key);
@@ -422,7 +425,8 @@ fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, removals, replacements and swaps of neighbours that turn `a` into `b`; long words count as far apart.
+/// Insertions, removals, replacements and swaps of neighbours that turn `a` into `b`; long words
+/// count as far apart.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.chars().take(SHOWN_MAX).collect(), b.chars().take(SHOWN_MAX).collect());

@@ -7,7 +7,8 @@ use std::fmt;
 pub struct Problem {
     /// Line, counted from 1; `None` where something is missing altogether.
     pub line: Option<usize>,
-    /// `table.key`, with an index for tables that may repeat: `intercept[0].ports`. Empty for errors of the TOML syntax.
+    /// `table.key`, with an index for tables that may repeat: `intercept[0].ports`. Empty for
+    /// errors of the TOML syntax.
     pub key: String,
     /// What happened, then found and expected.
     pub message: String,
@@ -33,7 +34,8 @@ impl Report {
     }
 }
 
-/// One line `FILE:LINE: table.key: message` for each problem, a hint on a line of its own, and no line feed at the end.
+/// One line `FILE:LINE: table.key: message` for each problem, a hint on a line of its own, and no
+/// line feed at the end.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {

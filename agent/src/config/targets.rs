@@ -20,7 +20,8 @@ pub enum Verdict {
     Intercept,
 }
 
-/// One entry: a port and an IPv6 network, with IPv4 networks in IPv4-mapped form (10.0.0.0/8 is ::ffff:10.0.0.0/104).
+/// One entry: a port and an IPv6 network, with IPv4 networks in IPv4-mapped form (10.0.0.0/8 is
+/// ::ffff:10.0.0.0/104).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// Destination port.
@@ -35,8 +36,8 @@ pub struct Target {
 
 /// All entries of `rules`, in ascending order, each (port, network) once.
 ///
-/// An IPv6 network that covers the IPv4-mapped block, as `::/0` does, says nothing about IPv4: such a port gets an entry that
-/// passes the block, unless a rule names all of IPv4.
+/// An IPv6 network that covers the IPv4-mapped block, as `::/0` does, says nothing about IPv4: such
+/// a port gets an entry that passes the block, unless a rule names all of IPv4.
 pub fn targets(rules: &[Intercept]) -> Vec<Target> {
     let mut targets = Vec::new();
     for rule in rules {

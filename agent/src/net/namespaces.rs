@@ -130,12 +130,12 @@ impl Namespaces {
         settings: Settings,
     ) -> Result<(Self, mpsc::Receiver<Change>), NamespaceError> {
         let probe = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(system("socket"))?;
-        let own_cookie = sys::netns_cookie(&probe).map_err(system("getsockopt(SO_NETNS_COOKIE)"))?;
+        let own_cookie =
+            sys::netns_cookie(&probe).map_err(system("getsockopt(SO_NETNS_COOKIE)"))?;
         let own = File::open("/proc/self/ns/net").map_err(system("open"))?;
         let (commands, orders) = sync_channel(COMMANDS_MAX);
         let (changes, receiver) = mpsc::channel(COMMANDS_MAX);
-        let keeper =
-            Keeper { maps, settings, changes, own, own_cookie, open: HashMap::new() };
+        let keeper = Keeper { maps, settings, changes, own, own_cookie, open: HashMap::new() };
         thread::Builder::new()
             .name("namespaces".into())
             .spawn(move || keeper.run(&orders))
@@ -197,6 +197,8 @@ struct Keeper {
 struct Open {
     handle: File,
     inode: u64,
+    port: u16,
+    v6: bool,
     sessions: Arc<AtomicUsize>,
     /// A process seen in it, asked first before all others are.
     witness: u32,
@@ -226,8 +228,12 @@ impl Keeper {
 
     fn open(&mut self, cookie: u64, tgid: u32, tid: u32, since: Instant) {
         if let Some(known) = self.open.get(&cookie) {
-            // Reported again after a race with the closing of its entry: it is open.
+            // Two reports of one namespace, or its entry went from under us: either way the kernel side must know that it is
+            // open, or it holds SYNs that nobody will release.
             debug!(cookie, inode = known.inode, "namespace is open already");
+            if let Err(error) = self.maps.namespace_ready(cookie, known.port, known.v6) {
+                warn!(%error, "cannot say that a namespace is open");
+            }
             return;
         }
         let change = match self.try_open(cookie, tgid, tid, since) {
@@ -261,11 +267,20 @@ impl Keeper {
         for listener in &listeners {
             self.maps.tag_listener(listener, cookie)?;
         }
-        self.maps.namespace_ready(cookie, port, listeners.len() > 1)?;
+        let v6 = listeners.len() > 1;
+        self.maps.namespace_ready(cookie, port, v6)?;
         let sessions = Arc::new(AtomicUsize::new(0));
         self.open.insert(
             cookie,
-            Open { handle, inode, sessions: sessions.clone(), witness: tgid, idle_since: None },
+            Open {
+                handle,
+                inode,
+                port,
+                v6,
+                sessions: sessions.clone(),
+                witness: tgid,
+                idle_since: None,
+            },
         );
         let held = since.elapsed();
         Ok(Change::Opened { cookie, inode, port, listeners, sessions, held, loopback_was_down })
@@ -381,8 +396,7 @@ impl Keeper {
 }
 
 fn listen(domain: Domain, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }

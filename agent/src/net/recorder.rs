@@ -1,24 +1,22 @@
 //! From what the protocol core reports to what the log holds, with the writer of every byte.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use pgward_common::{Flow, WriterChanged};
 
 use super::{
     dial,
     identify::{Answer, Identifier, Who},
-    registry::Entry,
+    registry::{self, Entry},
+    relay::Pending,
     writers::Registration,
 };
 use crate::{
     audit::{
-        Confidence, Copied, Excerpt, Json, NotRecorded, Now, Outcome, Parameter, ParameterSource,
-        Parameters, Recorded, ResultPart, SessionEnd, SessionSeq, SessionStart, Sink, Statement,
-        StatementKind, TextState, Tier, Transaction, WallNanos, WRITERS_MAX, BootNanos,
+        BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
+        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionSeq,
+        SessionStart, Sink, Statement, StatementKind, TextState, Tier, Transaction, WRITERS_MAX,
+        WallNanos,
     },
     config,
     pg::{
@@ -64,6 +62,8 @@ pub struct Recorder {
     sqlstate: Option<[u8; 5]>,
     terminated: bool,
     state: State,
+    now: Now,
+    ended: bool,
 }
 
 struct Turn {
@@ -116,7 +116,10 @@ impl Recorder {
             ..Startup::default()
         };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let _ = entry.shown.startup.set((text(database), text(user)));
+        let application_name = text(parameters.value(b"application_name").unwrap_or_default());
+        let shown =
+            registry::Startup { database: text(database), user: text(user), application_name };
+        let _ = entry.shown.startup.set(shown);
         let seq = SessionSeq::new(entry.shown.id);
         Self {
             recording,
@@ -134,12 +137,19 @@ impl Recorder {
             sqlstate: None,
             terminated: false,
             state: State::Startup,
+            now: Now::read(),
+            ended: false,
         }
     }
 
-    /// The clocks, for this look at the bytes.
+    /// Reads the clocks, for all that happens in one poll.
+    pub fn look_at_clocks(&mut self) {
+        self.now = Now::read();
+    }
+
+    /// The clocks as last read.
     pub fn now(&self) -> Now {
-        Now::read()
+        self.now
     }
 
     /// Whether the session took its first request.
@@ -158,38 +168,40 @@ impl Recorder {
     }
 
     /// Completes when the log has taken enough.
-    pub fn taken(&self) -> Pin<Box<dyn Future<Output = Result<(), NotRecorded>>>> {
+    pub fn taken(&self) -> Pending<Result<(), NotRecorded>> {
         let sink = self.recording.sink.clone();
         Box::pin(async move { sink.ready().await })
     }
 
-    /// Shows the session's state to whoever asks.
-    pub fn show(&mut self, session: &Session) {
+    /// Shows the session to whoever asks.
+    pub fn show(&mut self, session: &Session, client_bytes: u64, server_bytes: u64) {
+        self.entry.shown.client_bytes.store(client_bytes, Ordering::Relaxed);
+        self.entry.shown.server_bytes.store(server_bytes, Ordering::Relaxed);
         let state = session.state();
         if state != self.state {
             self.state = state;
             let shown = &self.entry.shown;
             shown.state.store(state_index(state), Ordering::Relaxed);
-            shown.state_since.store(Now::read().wall.0, Ordering::Relaxed);
+            shown.state_since.store(self.now.wall.0, Ordering::Relaxed);
         }
     }
 
     /// `count` more bytes of the client's stream were read. Gives what is to be awaited before they are looked at, when another
     /// process than before wrote some of them.
-    pub fn look_for_writers(&mut self, count: usize) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+    pub fn look_for_writers(&mut self, count: usize) -> Option<Pending<Arc<Who>>> {
         self.read += count as u64;
         self.changes.extend(self.registration.changes());
         self.identify_next()
     }
 
-    fn identify_next(&self) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+    fn identify_next(&self) -> Option<Pending<Arc<Who>>> {
         let actor = self.changes.front()?.actor;
         let identifier = self.recording.identifier.clone();
         Some(Box::pin(async move { identifier.who(actor).await }))
     }
 
     /// The process of the oldest change is known; gives what is to be awaited next, if anything.
-    pub fn writer_identified(&mut self, who: Arc<Who>) -> Option<Pin<Box<dyn Future<Output = Arc<Who>>>>> {
+    pub fn writer_identified(&mut self, who: Arc<Who>) -> Option<Pending<Arc<Who>>> {
         if let Some(change) = self.changes.pop_front() {
             let tier = if change.tier == 2 { Tier::T2 } else { Tier::T1 };
             let from = self.offset(change.seq);
@@ -315,10 +327,7 @@ impl Recorder {
         let results: Vec<ResultPart<'_>> = done
             .results
             .iter()
-            .map(|result| ResultPart {
-                tag: result.tag.as_bytes(),
-                rows: result.rows,
-            })
+            .map(|result| ResultPart { tag: result.tag.as_bytes(), rows: result.rows })
             .collect();
         let encoding = self.startup.client_encoding.as_deref().filter(|e| *e != b"UTF8");
         let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
@@ -369,7 +378,13 @@ impl Recorder {
 
     /// The last record of the session. `session_start` comes first, should it not have been written yet.
     pub fn end(mut self, end: Ended<'_>) {
-        let now = self.now();
+        self.write_end(&end);
+    }
+
+    fn write_end(&mut self, end: &Ended<'_>) {
+        self.ended = true;
+        self.look_at_clocks();
+        let now = self.now;
         if !self.startup.recorded {
             let _ = self.session_start(now);
         }
@@ -388,6 +403,21 @@ impl Recorder {
     }
 }
 
+impl Drop for Recorder {
+    /// A session that ends by a fault of ours has its last record too.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.write_end(&Ended {
+                reason: EndReason::AgentFault,
+                detail: None,
+                sqlstate: None,
+                client_bytes: self.read,
+                server_bytes: 0,
+            });
+        }
+    }
+}
+
 /// Asks for a process before it is needed.
 pub fn ask(identifier: &Identifier, flow: &Flow) -> Answer {
     identifier.ask(flow.opener)
@@ -396,7 +426,7 @@ pub fn ask(identifier: &Identifier, flow: &Flow) -> Answer {
 /// How a session ended.
 pub struct Ended<'a> {
     /// Why.
-    pub reason: crate::audit::EndReason,
+    pub reason: EndReason,
     /// More about it; no SQL.
     pub detail: Option<&'a str>,
     /// The agent's own SQLSTATE.

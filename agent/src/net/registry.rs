@@ -25,8 +25,10 @@ pub struct Shown {
     pub tier: Tier,
     /// The process that opened it.
     pub who: OnceLock<Arc<Who>>,
-    /// Database and user.
-    pub startup: OnceLock<(String, String)>,
+    /// What the startup packet said.
+    pub startup: OnceLock<Startup>,
+    /// Its network namespace.
+    pub netns_cookie: u64,
     /// Index into [`STATES`].
     pub state: AtomicU8,
     /// The server's process number, 0 while unknown.
@@ -35,8 +37,23 @@ pub struct Shown {
     pub statements: AtomicU64,
     /// Rows sent to the client.
     pub rows: AtomicU64,
+    /// Bytes read from the client.
+    pub client_bytes: AtomicU64,
+    /// Bytes read from the server.
+    pub server_bytes: AtomicU64,
     /// When its state last changed, nanoseconds since 1970.
     pub state_since: AtomicU64,
+}
+
+/// What the startup packet said, for people. Text that is not UTF-8 has U+FFFD in place of the bytes that are not.
+#[derive(Debug)]
+pub struct Startup {
+    /// Database.
+    pub database: String,
+    /// Role in the database.
+    pub user: String,
+    /// What the client calls itself.
+    pub application_name: String,
 }
 
 /// Names of the states of a session, as `pgward sessions` prints them.

@@ -12,7 +12,7 @@
 //! ```
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -25,11 +25,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     identify::Who,
     recorder::{Decided, Recorder},
+    worker::with_scratch,
 };
 use crate::{
     audit::NotRecorded,
     pg::{self, Session},
 };
+
+/// Something to be waited for, at the side of the data path.
+pub(super) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Bytes read at once; one buffer of this size per worker.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -73,10 +77,12 @@ pub struct Relay<C, S> {
     recorder: Recorder,
     up: Pump,
     down: Pump,
+    /// What was released to the client so far ends inside of a message.
+    client_is_mid_message: bool,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
-    identifying: Option<Pin<Box<dyn Future<Output = Arc<Who>>>>>,
+    identifying: Option<Pending<Arc<Who>>>,
     /// Waiting for the log to take what was recorded.
-    recording: Option<Pin<Box<dyn Future<Output = Result<(), NotRecorded>>>>>,
+    recording: Option<Pending<Result<(), NotRecorded>>>,
 }
 
 #[derive(Default)]
@@ -132,14 +138,16 @@ where
         client: C,
         server: S,
         session: Session,
-        recorder: Recorder,
+        mut recorder: Recorder,
         for_server: &[u8],
         from_client: &[u8],
     ) -> Self {
-        let mut up = Pump::default();
+        let mut up = Pump { bytes: from_client.len() as u64, ..Pump::default() };
         up.keep(for_server, for_server.len());
         up.held.extend_from_slice(from_client);
         up.waiting = !from_client.is_empty();
+        // Another process than the opener may have written the startup packet already, and what came behind it.
+        let identifying = recorder.look_for_writers(from_client.len());
         Self {
             client,
             server,
@@ -147,31 +155,20 @@ where
             recorder,
             up,
             down: Pump::default(),
-            identifying: None,
+            client_is_mid_message: false,
+            identifying,
             recording: None,
         }
     }
 
-    /// Relays until one side is done. `scratch` lends a worker's buffer for the time of a poll.
-    pub async fn run(&mut self, scratch: &super::worker::Scratch) -> Result<End, RelayError> {
-        poll_fn(|cx| scratch.with(|buffer| self.poll(cx, buffer))).await
-    }
-
-    /// Relays until the session takes its first request (`None`) or ends.
-    pub async fn run_until_ready(
-        &mut self,
-        scratch: &super::worker::Scratch,
-    ) -> Option<Result<End, RelayError>> {
-        poll_fn(|cx| match scratch.with(|buffer| self.poll(cx, buffer)) {
-            Poll::Ready(end) => Poll::Ready(Some(end)),
-            Poll::Pending if self.is_ready() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
+    /// Goes on until both directions wait. The caller polls again when woken.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
+        with_scratch(|scratch| self.poll_both(cx, scratch))
     }
 
     /// The parts, when it is over: what is to be told to the client, and what is to be recorded.
     pub fn finish(mut self) -> Finished<C> {
+        self.recorder.look_at_clocks();
         let now = self.recorder.now();
         self.session.handle_close(now.boot.0);
         while let Some(event) = self.session.poll_event() {
@@ -183,7 +180,7 @@ where
             recorder: self.recorder,
             client_bytes: self.up.bytes,
             server_bytes: self.down.bytes,
-            client_is_mid_message: self.down.cleared > 0,
+            client_is_mid_message: self.down.cleared > 0 || self.client_is_mid_message,
         }
     }
 
@@ -192,11 +189,16 @@ where
         self.recorder.is_ready()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<End, RelayError>> {
+    fn poll_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<Result<End, RelayError>> {
+        self.recorder.look_at_clocks();
         loop {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
-            self.recorder.show(&self.session);
+            self.recorder.show(&self.session, self.up.bytes, self.down.bytes);
             match (up, down) {
                 (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(Ok(end)),
                 (Step::Idle, Step::Idle) => return Poll::Pending,
@@ -216,7 +218,8 @@ where
                 }
                 // Its last words may still wait to be read: the other direction decides how this ends.
                 Poll::Ready(Err(_)) => {
-                    self.up = Pump { eof: true, shut: true, bytes: self.up.bytes, ..Pump::default() };
+                    self.up =
+                        Pump { eof: true, shut: true, bytes: self.up.bytes, ..Pump::default() };
                     Step::Progress
                 }
             });
@@ -361,6 +364,8 @@ where
                 self.recorder.event(event, now)?;
             }
             if passed == 0 || released == bytes.len() {
+                // Not on the way out with an error: what was just released is not sent then.
+                self.client_is_mid_message = self.session.backend_is_mid_message();
                 return Ok(released);
             }
         }
@@ -422,4 +427,3 @@ enum Step {
     Idle,
     End(End),
 }
-

@@ -2,8 +2,14 @@
 
 use std::{
     borrow::Cow,
+    future::{Future, poll_fn},
     io,
-    sync::{Arc, OnceLock, atomic::{AtomicU8, AtomicU32, AtomicU64}},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -17,17 +23,20 @@ use tracing::{debug, warn};
 
 use super::{
     dial::{self, DialError},
+    error::chain,
     identify::Who,
     recorder::{Ended, Recorder},
     registry::Shown,
     relay::{End, Peer, Relay, RelayError},
     worker::Context,
+    writers::Registration,
 };
 use crate::{
     audit::{BootNanos, Cancel, CancelOutcome, EndReason, Now, Refused, Stamp, WallNanos},
     pg::{
-        self, Session, session::Gate,
+        self, Session,
         error::Reply,
+        session::Gate,
         startup::{self, FirstPacket, Opening, Parameters, Transport},
     },
 };
@@ -42,27 +51,37 @@ const OPENING_READ_BYTES: usize = 1024;
 /// Serves a connection that the kernel side handed over, until it ends.
 pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     let question = super::recorder::ask(&context.recording.identifier, &flow);
+    let registration = context.writers.register(&flow);
     let deadline = Instant::now() + context.startup_timeout;
     let _ = client.set_nodelay(true);
     let mut opening = Opened { client, buffer: Vec::new(), consumed: 0 };
-    let first = match timeout_at(deadline, opening.first_packet()).await {
-        Ok(first) => first,
-        Err(_) => Err(OpeningError::TimedOut(context.startup_timeout)),
+    let first = tokio::select! {
+        biased;
+        first = timeout_at(deadline, opening.first_packet()) => match first {
+            Ok(first) => first,
+            Err(_) => Err(OpeningError::TimedOut(context.startup_timeout)),
+        },
+        () = context.stop.wait() => Err(OpeningError::Stopping),
     };
     let who = question.answered(&flow.opener).await;
     match first {
         Ok(Some(FirstPacket::Startup { minor, parameters })) => {
-            run_session(context, opening, flow, who, minor, parameters, deadline).await;
+            let startup = Startup { minor, parameters, deadline };
+            run_session(context, opening, flow, who, registration, startup).await;
         }
         Ok(Some(FirstPacket::Cancel(request))) => {
             cancel(context, &flow, &who, &request).await;
         }
         // A probe: connects, says nothing, closes. The server is not bothered with it.
         Ok(None) => debug!("closed before the first packet"),
+        Ok(Some(FirstPacket::SslRequest | FirstPacket::GssEncRequest)) => {
+            unreachable!("answered where the first packet is read")
+        }
         Ok(Some(
-            FirstPacket::SslRequest | FirstPacket::GssEncRequest,
-        )) => unreachable!("answered where the first packet is read"),
-        Ok(Some(other @ (FirstPacket::DirectTls | FirstPacket::Unsupported { .. } | FirstPacket::Other { .. }))) => {
+            other @ (FirstPacket::DirectTls
+            | FirstPacket::Unsupported { .. }
+            | FirstPacket::Other { .. }),
+        )) => {
             let (reason, detail, reply) = unsupported(&other);
             refuse(context, &mut opening.client, &flow, &who, reason, &detail, reply).await;
         }
@@ -70,7 +89,10 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
             let (reason, reply) = match &error {
                 OpeningError::Protocol(error) => ("protocol_violation", Some(error.reply())),
                 OpeningError::TimedOut(_) => ("startup_timeout", None),
-                OpeningError::Client(_) => return debug!(%error, "client went before its first packet"),
+                OpeningError::Stopping => ("agent_stopped", None),
+                OpeningError::Client(_) => {
+                    return debug!(%error, "client went before its first packet");
+                }
             };
             refuse(context, &mut opening.client, &flow, &who, reason, &chain(&error), reply).await;
         }
@@ -85,6 +107,15 @@ enum OpeningError {
     Client(#[source] io::Error),
     #[error("no startup packet within {0:?}")]
     TimedOut(Duration),
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What a client asked for in its startup packet, and until when it must be served.
+struct Startup {
+    minor: u16,
+    parameters: Parameters,
+    deadline: Instant,
 }
 
 /// A client whose first packets are being read.
@@ -123,16 +154,15 @@ impl Opened {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a session, met here once")]
 async fn run_session(
     context: &Context,
     opened: Opened,
     flow: Flow,
     who: Arc<Who>,
-    minor: u16,
-    parameters: Parameters,
-    deadline: Instant,
+    registration: Registration,
+    startup: Startup,
 ) {
+    let Startup { minor, parameters, deadline } = startup;
     let Opened { mut client, buffer, consumed } = opened;
     let now = Now::read();
     let shown = Shown {
@@ -142,23 +172,27 @@ async fn run_session(
         tier: context.recording.tier,
         who: OnceLock::from(who.clone()),
         startup: OnceLock::new(),
+        netns_cookie: flow.opener.netns_cookie,
         state: AtomicU8::new(0),
         backend_pid: AtomicU32::new(0),
         statements: AtomicU64::new(0),
         rows: AtomicU64::new(0),
+        client_bytes: AtomicU64::new(0),
+        server_bytes: AtomicU64::new(0),
         state_since: AtomicU64::new(now.wall.0),
     };
     let Some(entry) = context.registry.enter(shown, context.sessions_max) else {
         let reply = Reply::fatal(*b"53300", "sorry, too many clients already");
         let detail = format!("`agent.sessions_max` is {}", context.sessions_max);
-        return refuse(context, &mut client, &flow, &who, "sessions_max", &detail, Some(reply)).await;
+        return refuse(context, &mut client, &flow, &who, "sessions_max", &detail, Some(reply))
+            .await;
     };
     if let Err(error) = context.recording.sink.check() {
         let reply = not_recorded(error);
         let detail = error.to_string();
-        return refuse(context, &mut client, &flow, &who, "recording_failed", &detail, Some(reply)).await;
+        return refuse(context, &mut client, &flow, &who, "recording_failed", &detail, Some(reply))
+            .await;
     }
-    let registration = context.writers.register(flow.cookie);
     let recorder = Recorder::new(
         context.recording.clone(),
         entry,
@@ -169,7 +203,23 @@ async fn run_session(
         &parameters,
         consumed,
     );
-    let server = match context.dialer.dial(&flow, context.startup_timeout).await {
+    let dialled = tokio::select! {
+        biased;
+        dialled = context.dialer.dial(&flow, context.startup_timeout) => dialled,
+        () = context.stop.wait() => {
+            let reply = stopping();
+            let ended = Ended {
+                reason: EndReason::AgentStopped,
+                detail: None,
+                sqlstate: Some(reply.sqlstate),
+                client_bytes: consumed,
+                server_bytes: 0,
+            };
+            recorder.end(ended);
+            return farewell(&mut client, &reply).await;
+        }
+    };
+    let server = match dialled {
         Ok(server) => server,
         Err(error) => {
             let reply = dial_failed(&flow, &error);
@@ -191,7 +241,8 @@ async fn run_session(
     let mut relay = Relay::new(client, server, session, recorder, &hello, &buffer);
     let ended = relay_until_end(&mut relay, context, deadline).await;
     let mut rest = relay.finish();
-    let (reason, detail, reply, reset) = explain(ended, rest.recorder.client_said_goodbye(), rest.recorder.is_ready());
+    let (reason, detail, reply, reset) =
+        explain(ended, rest.recorder.client_said_goodbye(), rest.recorder.is_ready());
     if let Some(reply) = &reply
         && !rest.client_is_mid_message
     {
@@ -221,28 +272,31 @@ async fn relay_until_end(
     context: &Context,
     deadline: Instant,
 ) -> Ending {
-    let mut stop = context.stop.clone();
-    loop {
-        // The timer exists only while the session starts: most sessions never look at it again.
-        if relay.is_ready() {
-            tokio::select! {
-                biased;
-                end = relay.run(&context.scratch) => return Ending::Relayed(end),
-                _ = stop.wait_for(|stopping| *stopping) => return Ending::Stopped,
+    // Both are polled once, which leaves our waker with them, and again only when they may have something to say: this runs
+    // for every message of every session.
+    let mut timer = Some(Box::pin(tokio::time::sleep_until(deadline)));
+    let mut stop = pin!(context.stop.wait());
+    let mut registered = false;
+    poll_fn(|cx| {
+        if !registered || context.stop.is_stopping() {
+            registered = true;
+            if stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Stopped);
             }
         }
-        tokio::select! {
-            biased;
-            end = relay.run_until_ready(&context.scratch) => match end {
-                Some(end) => return Ending::Relayed(end),
-                None => continue,
-            },
-            _ = stop.wait_for(|stopping| *stopping) => return Ending::Stopped,
-            _ = tokio::time::sleep_until(deadline) => {
-                return Ending::StartupTimeout(context.startup_timeout);
+        if let Poll::Ready(end) = relay.poll(cx) {
+            return Poll::Ready(Ending::Relayed(end));
+        }
+        if let Some(sleep) = &mut timer {
+            if relay.is_ready() {
+                timer = None; // most sessions never look at it again
+            } else if sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::StartupTimeout(context.startup_timeout));
             }
         }
-    }
+        Poll::Pending
+    })
+    .await
 }
 
 type Explained = (EndReason, Option<String>, Option<Reply>, bool);
@@ -250,9 +304,13 @@ type Explained = (EndReason, Option<String>, Option<Reply>, bool);
 /// Reason and detail for the record, error for the client, and whether its connection is to be reset.
 fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
     match ending {
-        Ending::Relayed(Ok(End::ClientClosed)) if terminated => (EndReason::ClientTerminated, None, None, false),
+        Ending::Relayed(Ok(End::ClientClosed)) if terminated => {
+            (EndReason::ClientTerminated, None, None, false)
+        }
         Ending::Relayed(Ok(End::ClientClosed)) => (EndReason::ClientClosed, None, None, false),
-        Ending::Relayed(Ok(End::ServerClosed)) if !ready => (EndReason::StartupRefused, None, None, false),
+        Ending::Relayed(Ok(End::ServerClosed)) if !ready => {
+            (EndReason::StartupRefused, None, None, false)
+        }
         Ending::Relayed(Ok(End::ServerClosed)) => (EndReason::ServerClosed, None, None, false),
         Ending::Relayed(Ok(End::Broken(Peer::Client, error))) => {
             (EndReason::ClientReset, Some(error.to_string()), None, false)
@@ -263,22 +321,28 @@ fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
         Ending::Relayed(Err(RelayError::Protocol(error))) => {
             let reason = match &error {
                 pg::Error::Limit { .. } => EndReason::LimitExceeded,
-                pg::Error::Bytes { .. } | pg::Error::Sequence { .. } => EndReason::ProtocolViolation,
+                pg::Error::Bytes { .. } | pg::Error::Sequence { .. } => {
+                    EndReason::ProtocolViolation
+                }
             };
             (reason, Some(chain(&error)), Some(error.reply()), false)
         }
         Ending::Relayed(Err(RelayError::NotRecorded(error))) => {
             (EndReason::RecordingFailed, Some(error.to_string()), Some(not_recorded(error)), false)
         }
-        Ending::StartupTimeout(limit) => {
-            (EndReason::StartupTimeout, Some(format!("not authenticated within {limit:?}")), None, false)
-        }
-        Ending::Stopped => {
-            let reply = Reply::fatal(*b"57P01", "terminating connection due to administrator command");
-            let reply = Reply { detail: Some(Cow::Borrowed("pgward on this host is stopping.")), ..reply };
-            (EndReason::AgentStopped, None, Some(reply), false)
-        }
+        Ending::StartupTimeout(limit) => (
+            EndReason::StartupTimeout,
+            Some(format!("not authenticated within {limit:?}")),
+            None,
+            false,
+        ),
+        Ending::Stopped => (EndReason::AgentStopped, None, Some(stopping()), false),
     }
+}
+
+fn stopping() -> Reply {
+    let reply = Reply::fatal(*b"57P01", "terminating connection due to administrator command");
+    Reply { detail: Some(Cow::Borrowed("pgward on this host is stopping.")), ..reply }
 }
 
 async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
@@ -299,12 +363,16 @@ async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Ca
             Ok(_) | Err(_) => Ok::<(), DialError>(()),
         }
     };
-    let outcome = match forwarded.await {
-        Ok(()) => CancelOutcome::Forwarded,
-        Err(error) => {
-            debug!(error = %chain(&error), "cancel request not forwarded");
-            CancelOutcome::Failed
-        }
+    let outcome = tokio::select! {
+        biased;
+        forwarded = forwarded => match forwarded {
+            Ok(()) => CancelOutcome::Forwarded,
+            Err(error) => {
+                debug!(error = %chain(&error), "cancel request not forwarded");
+                CancelOutcome::Failed
+            }
+        },
+        () = context.stop.wait() => CancelOutcome::Failed,
     };
     let record = Cancel {
         actor: &who.full,
@@ -362,7 +430,8 @@ async fn farewell(client: &mut TcpStream, reply: &Reply) {
 }
 
 fn not_recorded(error: crate::audit::NotRecorded) -> Reply {
-    let reply = Reply::fatal(error.sqlstate(), "terminating connection because it cannot be recorded");
+    let reply =
+        Reply::fatal(error.sqlstate(), "terminating connection because it cannot be recorded");
     Reply {
         detail: Some(Cow::Owned(format!("{error}."))),
         hint: Some(Cow::Borrowed("Ask the administrator of this host to look at `pgward status`.")),
@@ -374,40 +443,37 @@ fn not_recorded(error: crate::audit::NotRecorded) -> Reply {
 /// what a refused connection would have made it do.
 fn dial_failed(flow: &Flow, error: &DialError) -> Reply {
     let to = dial::destination(flow);
-    let text = format!("connection to server at \"{}\", port {} failed: {}", to.ip(), to.port(), chain(error));
+    let text = format!(
+        "connection to server at \"{}\", port {} failed: {}",
+        to.ip(),
+        to.port(),
+        chain(error)
+    );
     Reply::fatal(*b"57P03", text)
 }
 
 fn unsupported(packet: &FirstPacket) -> (&'static str, String, Option<Reply>) {
     match packet {
-        FirstPacket::DirectTls => {
-            ("direct_tls", "the client began TLS without asking; the agent serves clear text".into(), None)
-        }
+        FirstPacket::DirectTls => (
+            "direct_tls",
+            "the client began TLS without asking; the agent serves clear text".into(),
+            None,
+        ),
         FirstPacket::Unsupported { major, minor } => {
-            let text = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2");
+            let text = format!(
+                "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
+            );
             let reply = Reply::fatal(*b"0A000", text.clone());
             ("unsupported_protocol", text, Some(reply))
         }
-        FirstPacket::Other { first } => {
-            ("not_postgresql", format!("first byte is {first:#04x}, expected a startup packet"), None)
-        }
-        FirstPacket::Startup { .. } | FirstPacket::SslRequest | FirstPacket::GssEncRequest | FirstPacket::Cancel(_) => {
-            ("unsupported", "not a packet to refuse".into(), None)
-        }
+        FirstPacket::Other { first } => (
+            "not_postgresql",
+            format!("first byte is {first:#04x}, expected a startup packet"),
+            None,
+        ),
+        FirstPacket::Startup { .. }
+        | FirstPacket::SslRequest
+        | FirstPacket::GssEncRequest
+        | FirstPacket::Cancel(_) => ("unsupported", "not a packet to refuse".into(), None),
     }
-}
-
-/// An error with its causes, once each.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -3,10 +3,9 @@
 use std::{
     cell::RefCell,
     io,
-    rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -16,17 +15,13 @@ use pgward_common::Flow;
 use tokio::{
     net::TcpStream,
     runtime::Builder,
-    sync::{mpsc, watch},
-    task::LocalSet,
+    sync::{Notify, mpsc},
+    task::JoinSet,
 };
 use tracing::{error, warn};
 
 use super::{
-    dial::Dialer,
-    recorder::Recording,
-    registry::Registry,
-    relay::SCRATCH_BYTES,
-    session,
+    dial::Dialer, recorder::Recording, registry::Registry, relay::SCRATCH_BYTES, session,
     writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
@@ -52,26 +47,48 @@ pub struct Context {
     pub sessions_max: usize,
     /// From connect to the first request.
     pub startup_timeout: Duration,
-    /// Turns true when the agent stops.
-    pub stop: watch::Receiver<bool>,
-    /// Buffer that the sessions of one worker share.
-    pub scratch: Scratch,
+    /// Says when the agent stops.
+    pub stop: Arc<Stop>,
 }
 
-/// The buffer of a worker: lent for the length of one poll, so that sessions at rest own none.
-pub struct Scratch(RefCell<Box<[u8]>>);
+/// The agent's end, as sessions see it: a flag that costs nothing to look at, and a bell.
+#[derive(Debug, Default)]
+pub struct Stop {
+    stopping: AtomicBool,
+    bell: Notify,
+}
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self(RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()))
+impl Stop {
+    /// Tells everybody.
+    pub fn ring(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.bell.notify_waiters();
+    }
+
+    /// Whether it was told.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Completes when it is told.
+    pub async fn wait(&self) {
+        let told = self.bell.notified();
+        tokio::pin!(told);
+        told.as_mut().enable(); // from here on the bell is not missed
+        if !self.stopping.load(Ordering::SeqCst) {
+            told.await;
+        }
     }
 }
 
-impl Scratch {
-    /// Lends the buffer. Polls of one worker never nest.
-    pub fn with<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        f(&mut self.0.borrow_mut())
-    }
+thread_local! {
+    /// The buffer that the sessions of one worker share, lent for the length of one poll: sessions at rest own none.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// Lends the worker's buffer. Polls of one worker never nest.
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|buffer| f(buffer))
 }
 
 /// A connection for a worker.
@@ -91,6 +108,11 @@ impl Counted {
     /// Counts up.
     pub fn up(counter: &Arc<AtomicUsize>) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
+        Self::of(counter)
+    }
+
+    /// Takes over one that was counted already.
+    fn of(counter: &Arc<AtomicUsize>) -> Self {
         Self(counter.clone())
     }
 }
@@ -121,11 +143,12 @@ impl Workers {
             let (connections, receiver) = mpsc::channel(HANDED_OVER_MAX);
             let load = Arc::<AtomicUsize>::default();
             let counted = load.clone();
-            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(error) = run(context, receiver, &counted) {
-                    error!(%error, "a worker could not start");
-                }
-            })?;
+            let thread =
+                thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                    if let Err(error) = run(context, receiver, &counted) {
+                        error!(%error, "a worker could not start");
+                    }
+                })?;
             all.push(Worker { connections, load });
             threads.push(thread);
         }
@@ -148,29 +171,22 @@ fn run(
     load: &Arc<AtomicUsize>,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let context = Rc::new(context);
-    let local = LocalSet::new();
-    let mut stop = context.stop.clone();
-    local.block_on(&runtime, async {
-        let mut sessions = tokio::task::JoinSet::new();
+    let context = Arc::new(context);
+    runtime.block_on(async {
+        let mut sessions = JoinSet::new();
         loop {
             tokio::select! {
                 connection = connections.recv() => {
                     let Some(connection) = connection else { break };
-                    let (context, load) = (context.clone(), load.clone());
-                    sessions.spawn_local(async move {
-                        serve(&context, connection).await;
-                        load.fetch_sub(1, Ordering::Relaxed);
-                    });
+                    sessions.spawn(serve(context.clone(), connection, Counted::of(load)));
                 }
                 Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
-                    if let Err(fault) = ended && fault.is_panic() {
-                        // Its sockets are closed and its place is free; the other sessions go on.
+                    if ended.is_err_and(|fault| fault.is_panic()) {
+                        // Its sockets are closed and its places are free; the other sessions go on.
                         error!("a session ended by a fault of the agent");
-                        load.fetch_sub(1, Ordering::Relaxed);
                     }
                 }
-                _ = stop.wait_for(|stopping| *stopping) => break,
+                () = context.stop.wait() => break,
             }
         }
         connections.close();
@@ -179,11 +195,10 @@ fn run(
     Ok(())
 }
 
-async fn serve(context: &Context, connection: Connection) {
-    let Connection { stream, flow, counted } = connection;
+async fn serve(context: Arc<Context>, connection: Connection, _load: Counted) {
+    let Connection { stream, flow, counted: _counted } = connection;
     match TcpStream::from_std(stream) {
-        Ok(client) => Box::pin(session::serve(context, client, flow)).await,
+        Ok(client) => session::serve(&context, client, flow).await,
         Err(error) => warn!(%error, "cannot watch an accepted socket"),
     }
-    drop(counted);
 }

@@ -487,3 +487,6 @@ impl<'a> Backend<'a> {
 fn copy_format<'a>(reader: &mut Reader<'a>) -> Result<CopyFormat<'a>, BytesFault> {
     Ok(CopyFormat { format: reader.u8()?, columns: Counted::read(reader)? })
 }
+
+#[cfg(test)]
+mod tests;

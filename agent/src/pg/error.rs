@@ -119,6 +119,12 @@ pub enum BytesFault {
     /// A startup parameter with control characters in its name or value.
     #[error("control character in a startup parameter")]
     ControlCharacter,
+    /// More startup parameters than are read.
+    #[error("too many startup parameters: more than {max}")]
+    TooManyParameters {
+        /// How many are.
+        max: usize,
+    },
     /// Bytes sent in the clear behind a request for encryption.
     #[error("{found} bytes behind an encryption request")]
     Stuffed {
@@ -142,6 +148,12 @@ pub enum SequenceFault {
     /// Something else than an answer to the authentication request.
     #[error("expected password response, got message type {tag}")]
     NotAuthenticationResponse {
+        /// The type byte.
+        tag: u8,
+    },
+    /// A request in or right behind a COPY whose data held a `Sync`.
+    #[error("unexpected message type {tag:#04x} during COPY from stdin")]
+    InCopy {
         /// The type byte.
         tag: u8,
     },
@@ -212,7 +224,9 @@ fn fault_text(fault: &BytesFault) -> Cow<'static, str> {
         BytesFault::StartupLength { found: _ } | BytesFault::NotPostgres { found: _ } => {
             "invalid length of startup packet"
         }
-        BytesFault::DuplicateParameter | BytesFault::ControlCharacter => "invalid startup packet",
+        BytesFault::DuplicateParameter
+        | BytesFault::ControlCharacter
+        | BytesFault::TooManyParameters { max: _ } => "invalid startup packet",
         BytesFault::Stuffed { found: _ } => "received unencrypted data after encryption request",
         BytesFault::Truncated { found: _, expected: _ }
         | BytesFault::Trailing { found: _ }
@@ -227,7 +241,9 @@ fn sequence_text(fault: &SequenceFault) -> Cow<'static, str> {
         SequenceFault::RepeatedEncryptionRequest => {
             Cow::Borrowed("unsupported frontend protocol: repeated encryption request")
         }
-        SequenceFault::NotAuthenticationResponse { tag: _ } => Cow::Owned(fault.to_string()),
+        SequenceFault::NotAuthenticationResponse { tag: _ } | SequenceFault::InCopy { tag: _ } => {
+            Cow::Owned(fault.to_string())
+        }
         SequenceFault::UnexpectedAnswer { tag: _, awaited: _ } => {
             Cow::Borrowed("protocol violation")
         }
@@ -358,6 +374,6 @@ mod tests {
     fn reply_is_an_error_response() {
         let mut out = Vec::new();
         Reply::fatal(*b"08P01", "no").write(&mut out).expect("fits");
-        assert_eq!(out, b"E\0\0\0\x20SFATAL\0VFATAL\0C08P01\0Mno\0\0");
+        assert_eq!(out, b"E\0\0\0\x1eSFATAL\0VFATAL\0C08P01\0Mno\0\0");
     }
 }

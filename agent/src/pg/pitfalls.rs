@@ -1,1 +1,59 @@
 //! How proxies of this kind failed, and what excludes it here.
+//!
+//! Each row is a public bug of some proxy, driver or server, or an attack; the middle says what
+//! works against it, and the last names a test (modules of [`super::session`] unless said
+//! otherwise). Two rules cover most: a session never invents, withholds or changes a message, and
+//! what an answer means is decided by the oldest message that is owed one.
+//!
+//! # Framing
+//!
+//! | Failure | Mechanism | Test |
+//! | --- | --- | --- |
+//! | bytes in the clear behind a request for TLS are taken as if they had come inside it (CVE-2021-23214, CVE-2021-3935) | [`BytesFault::Stuffed`] | `startup::encryption_is_asked_for_once_of_each_kind_with_nothing_behind` |
+//! | a length wraps or is negative, and data becomes messages (CVE-2024-27304, CVE-2026-6664) | lengths are `u32`, checked against the server's own limits; no arithmetic but on checked values | `simple::lengths_outside_the_servers_limits_end_the_session` |
+//! | memory is reserved for what a header claims | nothing is; counts are checked against the body | `frontend::counts_are_checked_against_the_body`, `bounds::large_copy_data_and_rows_are_never_held` |
+//! | a text behind an embedded zero is audited or decided upon while the server reads the one in front | a `Query` is exactly one string; anything else is flagged and must fail | `simple::text_behind_a_zero_is_never_taken_for_the_statement` |
+//! | a message split over two reads, or several in one, confuses the count of answers | framing on a byte stream | `properties::every_single_split_is_as_at_once` |
+//! | an unknown message type is waited out for ever | it ends the session, as on the server | `simple::messages_in_front_of_a_bad_one_are_released_first` |
+//! | startup parameters that two readers read differently | duplicates and control characters are refused | `startup::refuses_parameters_that_two_readers_may_read_differently` |
+//! | an old server that cannot fork answers in protocol 2 | it passes unread | `startup::error_of_protocol_2_before_authentication_passes_unread` |
+//!
+//! # Order of messages
+//!
+//! | Failure | Mechanism | Test |
+//! | --- | --- | --- |
+//! | an error without `Sync` is held back | everything passes at once | `extended::error_without_sync_reaches_the_client_at_once` |
+//! | a `Query` behind a failed extended message overtakes it or hangs | order is kept; the server skips it too | `extended::everything_up_to_sync_is_skipped_even_a_simple_query` |
+//! | several `Sync` in a pipeline | each owes one answer | `extended::each_sync_of_a_pipeline_has_its_answer` |
+//! | `Flush` is dropped | it is just passed | `extended::flush_between_messages_is_just_passed` |
+//! | a suspended portal is taken for the end of a request | `PortalSuspended` ends one `Execute` | `extended::suspended_portal_goes_on` |
+//! | notices, settings and notifications at odd times | they answer nothing | `simple::messages_of_the_server_come_at_any_time` |
+//! | `FunctionCall` is not understood | it is a statement like others | `simple::function_call_is_reported_with_its_number_and_arguments` |
+//! | both directions full: the proxy reads neither, or grows | answers owed are bounded; the directions share no buffer | `bounds::answers_owed_are_bounded_and_free_what_waits` |
+//! | a limit on a pipeline waits for answers that the server keeps in its buffer | the limit is above what fits there | `codec::ANSWERS_OWED_MIN` |
+//!
+//! # COPY
+//!
+//! | Failure | Mechanism | Test |
+//! | --- | --- | --- |
+//! | a `Sync` inside COPY data is thought to owe an answer | the COPY takes it | `copy::early_sync_in_extended_copy_in_owes_no_answer` |
+//! | a failed COPY is followed by the client's late data | passed, and dropped by the server | `copy::simple_copy_in_that_fails_drops_what_is_still_sent` |
+//! | COPY OUT in the middle of a `Query`, several COPYs in one | each ends with its own tag | `copy::copy_out_in_the_middle_of_a_query`, `copy::several_copies_in_one_query_each_end_with_their_tag` |
+//! | replication is taken for an ordinary session | both streams pass | `copy::replication_streams_both_ways_and_goes_on` |
+//! | a failed COPY whose data held a `Sync` leaves open whether the next request ran or was skipped | nothing may follow that depends on it | `copy::fate_of_a_request_never_hangs_on_a_doubtful_sync` |
+//!
+//! # Names
+//!
+//! | Failure | Mechanism | Test |
+//! | --- | --- | --- |
+//! | a statement that failed to be prepared lends its text to one that runs | names change when the server says so | `extended::failed_parse_leaves_the_old_statement` |
+//! | names are rewritten and `Close` then `Bind` still works | names are never rewritten | `extended::closed_statement_is_replaced_and_its_portals_keep_the_old_text` |
+//! | two names that the server takes for one | keyed by the bytes it reads, known only when equal as a whole | `extended::names_alike_in_what_the_server_reads_lend_no_text_to_each_other` |
+//! | SQL drops a prepared statement and gives its name away | entries become unknown | `extended::name_that_sql_gave_away_loses_its_text` |
+//! | a portal outlives its transaction | gone with the first idle `ReadyForQuery` | `extended::portals_end_with_their_transaction` |
+//!
+//! Not excluded: a `DO` block or function that runs `DEALLOCATE` and `PREPARE` (or `CLOSE` and
+//! `OPEN` of a portal) for a name the client had given by protocol. It has no tag of its own; the
+//! block is reported with its own text, what runs under the name afterwards with the old one.
+//!
+//! [`BytesFault::Stuffed`]: super::error::BytesFault::Stuffed

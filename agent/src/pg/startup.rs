@@ -24,13 +24,21 @@ const REQUEST_MAJOR: u16 = 1234;
 const CANCEL_MINOR: u16 = 5678;
 const SSL_MINOR: u16 = 5679;
 const GSSENC_MINOR: u16 = 5680;
+/// Parameters of one startup packet: more than any client has settings to give.
+pub const PARAMETERS_MAX: usize = 256;
 /// Content type of a TLS record that carries a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Parameters of a startup packet. Each is at most [`STARTUP_BYTES_MAX`] bytes, as is their sum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
-    pairs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pairs: Vec<Parameter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parameter {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
 }
 
 impl Parameters {
@@ -41,13 +49,15 @@ impl Parameters {
 
     /// All pairs in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.pairs.iter().map(|pair| (pair.name.as_ref(), pair.value.as_ref()))
     }
 }
 
 impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Parameters {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let pairs = pairs.into_iter().map(|(n, v)| (n.as_ref().into(), v.as_ref().into()));
+        let pairs = pairs
+            .into_iter()
+            .map(|(n, v)| Parameter { name: n.as_ref().into(), value: v.as_ref().into() });
         Self { pairs: pairs.collect() }
     }
 }
@@ -277,7 +287,10 @@ fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, BytesFault> {
         if parameters.value(name).is_some() {
             return Err(BytesFault::DuplicateParameter);
         }
-        parameters.pairs.push((name.into(), value.into()));
+        if parameters.pairs.len() >= PARAMETERS_MAX {
+            return Err(BytesFault::TooManyParameters { max: PARAMETERS_MAX });
+        }
+        parameters.pairs.push(Parameter { name: name.into(), value: value.into() });
     }
 }
 
@@ -330,6 +343,15 @@ mod tests {
         ] {
             assert_eq!(first(&startup(pairs)), Err(Error::client(fault)));
         }
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        let names: Vec<String> = (0..=PARAMETERS_MAX).map(|n| n.to_string()).collect();
+        let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+        assert!(first(&startup(&pairs[1..])).is_ok());
+        let fault = BytesFault::TooManyParameters { max: PARAMETERS_MAX };
+        assert_eq!(first(&startup(&pairs)), Err(Error::client(fault)));
     }
 
     #[test]

@@ -70,7 +70,10 @@ impl Session {
         if self.events.len() >= EVENTS_MAX {
             return Ok(Step::Wait);
         }
-        let Some(header) = Header::read(rest) else { return Ok(Step::Wait) };
+        let Some(header) = Header::read(rest) else {
+            self.back_wanted = HEADER_BYTES;
+            return Ok(Step::Wait);
+        };
         if header.tag == b'D' {
             return self.rows(now, rest).map(Step::Took);
         }
@@ -80,7 +83,6 @@ impl Session {
     /// Counts a run of `DataRow` messages by their headers.
     fn rows(&mut self, now: u64, rest: &[u8]) -> Result<usize, Error> {
         let copying = self.copy.from_client || self.copy.to_client;
-        self.drop_copy_data();
         let statement = match self.owed.front() {
             Some(Pending::Query(statement) | Pending::Execute(statement))
                 if !copying && statement.sqlstate.is_none() && !must_fail(statement) =>
@@ -200,7 +202,6 @@ impl Session {
 
     /// A message that answers the oldest one owed.
     fn answer_owed(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
-        self.drop_copy_data();
         let to_client = self.copy.to_client;
         let copying = to_client || self.copy.from_client;
         let Some(front) = self.owed.front() else { return Err(self.unexpected(tag)) };
@@ -273,7 +274,7 @@ impl Session {
                 let prepared = self.names.statement(&bound.statement).cloned();
                 bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
             }
-            self.names.put_portal(&portal, bound, &self.limits);
+            self.names.put_portal(portal, bound, &self.limits);
         }
     }
 
@@ -324,9 +325,7 @@ impl Session {
             }
             return Ok(());
         }
-        self.drop_copy_data();
-        let swallowed = self.settle_copy();
-        self.syncs_doubtful = self.syncs_doubtful.saturating_add(swallowed);
+        self.doubt_syncs();
         match self.owed.front() {
             None => self.events.push_back(Event::ServerError { fatal, sqlstate }),
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
@@ -385,7 +384,6 @@ impl Session {
     /// The server ends the session: what it was working on failed, the rest stays unfinished.
     fn fatal(&mut self, now: u64, sqlstate: Option<[u8; 5]>) {
         self.settle_copy();
-        self.drop_copy_data();
         let working = match self.owed.front() {
             Some(Pending::Sync | Pending::Copy(_)) | None => None,
             // Before the session is ready the server has read none of it.
@@ -406,7 +404,6 @@ impl Session {
             self.events.push_back(Event::SessionReady);
             return Ok(());
         }
-        self.drop_copy_data();
         let answered = match self.owed.front() {
             Some(Pending::Sync) => true,
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
@@ -468,6 +465,23 @@ impl Session {
         }
     }
 
+    /// A COPY from the client failed: what became of the `Sync` messages sent with its data?
+    ///
+    /// Those that the server read as part of the COPY are gone; those behind the point where it
+    /// gave up are real, and where that was is not to be seen. Requests directly behind them mean
+    /// that the server did not read them as part of the COPY, which would have been fatal.
+    /// Otherwise [`Session::may_follow_copy`] saw to it that what happens to later requests does
+    /// not depend on it, and one more `ReadyForQuery` for each is no surprise.
+    fn doubt_syncs(&mut self) {
+        let open = self.copy.from_client;
+        let syncs = self.settle_copy();
+        if open && self.owed.len() > 1 {
+            self.owed.push_syncs_second(syncs);
+        } else {
+            self.syncs_doubtful = self.syncs_doubtful.saturating_add(syncs);
+        }
+    }
+
     /// Ends a COPY under way, adds its data to its statement, and returns how many `Sync` messages
     /// it seemed to swallow.
     pub(super) fn settle_copy(&mut self) -> u32 {
@@ -479,13 +493,6 @@ impl Session {
             copied.rows = copied.rows.filter(|_| !binary).map(|rows| rows + lines);
         }
         syncs
-    }
-
-    /// Drops COPY data that no COPY took, as the server does.
-    fn drop_copy_data(&mut self) {
-        while let Some(Pending::Copy(_)) = self.owed.front() {
-            self.owed.pop();
-        }
     }
 
     fn unexpected(&mut self, tag: u8) -> Error {

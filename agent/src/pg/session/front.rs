@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::names::Name;
 use super::pending::{CopyRun, Origin, Pending, Unchanged};
 use super::report::{
     Bound, Event, Keep, Kind, Outcome, Parameters, Prepared, Ready, Span, Statement, TextState,
@@ -63,7 +64,10 @@ impl Session {
         if self.front.held.is_some() {
             return Ok(self.pass_held(now, rest.len()));
         }
-        let Some(header) = Header::read(rest) else { return Ok(Step::Wait) };
+        let Some(header) = Header::read(rest) else {
+            self.front.wanted = HEADER_BYTES;
+            return Ok(Step::Wait);
+        };
         match self.phase {
             Phase::Ready | Phase::Accepted => {}
             Phase::Opening { answers_ahead: _ } | Phase::Asked => {
@@ -111,11 +115,12 @@ impl Session {
         let max = max.ok_or(Error::client(BytesFault::UnknownTag { tag }))?;
         let body = header.body_bytes(max).map_err(Error::client)?;
         match tag {
-            b'd' if self.copy_has_room() => {
+            b'd' | b'c' | b'f' if !self.copy_may_pass() => Ok(Step::Wait),
+            b'd' => {
                 self.begin_copy_data();
                 Ok(self.pass(rest, body))
             }
-            b'c' | b'f' if self.copy_has_room() => {
+            b'c' | b'f' => {
                 self.end_copy();
                 Ok(self.pass(rest, body))
             }
@@ -130,8 +135,28 @@ impl Session {
                 self.push_sync();
                 Ok(self.pass(rest, body))
             }
+            _ if !self.may_follow_copy(tag)? => Ok(Step::Wait),
             _ => self.whole(now, header, body, rest),
         }
+    }
+
+    /// Whether it can be told what the server will do with a request.
+    ///
+    /// A `Sync` sent with the data of a COPY is ignored, unless the server had given up the COPY
+    /// before it read it: then it is real, and decides whether an `Execute` that failed takes the
+    /// requests behind it along. A client could make a statement run and be recorded as skipped.
+    /// So a COPY with such a `Sync` is followed by one that is beyond doubt, before anything else.
+    ///
+    /// Errors: [`SequenceFault::InCopy`], as the server itself says inside a COPY.
+    fn may_follow_copy(&mut self, tag: u8) -> Result<bool, Error> {
+        if self.copy.syncs > 0
+            && self.owed.len() == 1
+            && let Some(Pending::Execute(_)) = self.owed.front()
+        {
+            let fault = SequenceFault::InCopy { tag };
+            return Err(Error::Sequence { side: Side::Client, fault });
+        }
+        Ok(!(self.skipping && self.syncs_doubtful > 0 && self.owed.syncs() == 0))
     }
 
     /// A message that is read as a whole.
@@ -238,7 +263,7 @@ impl Session {
         match Parse::read(body) {
             Ok(parse) => {
                 let prepared = Prepared {
-                    name: parse.name.into(),
+                    name: Name::new(parse.name),
                     text: parse.text.into(),
                     text_bytes: parse.text.len(),
                     text_state: TextState::Exact,
@@ -258,25 +283,27 @@ impl Session {
 
     fn bind(&mut self, origin: Origin, body: &[u8]) -> Pending {
         let Ok(bind) = Bind::read(body) else { return malformed(origin, Kind::Bind) };
-        let (prepared, generation) = match self.owed.statement(bind.statement) {
+        let statement = Name::new(bind.statement);
+        let (prepared, generation) = match self.owed.statement(&statement) {
             Ok(prepared) => (prepared, None),
             Err(Unchanged) => {
-                (self.names.statement(bind.statement).cloned(), Some(self.names.generation()))
+                (self.names.statement(&statement).cloned(), Some(self.names.generation()))
             }
         };
         let keep = if self.room(body.len()) { Keep::Whole } else { Keep::Outline };
         let parameters = Parameters::copy(&bind.formats, &bind.values, &self.limits, keep);
-        let bound = Arc::new(Bound { statement: bind.statement.into(), prepared, parameters });
-        Pending::Bind { origin, portal: bind.portal.into(), bound, generation }
+        let bound = Arc::new(Bound { statement, prepared, parameters });
+        Pending::Bind { origin, portal: Name::new(bind.portal), bound, generation }
     }
 
     fn execute(&mut self, origin: Origin, portal: &[u8]) -> Pending {
-        let bound = match self.owed.portal(portal) {
+        let portal = Name::new(portal);
+        let bound = match self.owed.portal(&portal) {
             Ok(bound) => bound,
-            Err(Unchanged) => self.names.portal(portal).cloned(),
+            Err(Unchanged) => self.names.portal(&portal).cloned(),
         };
         let mut statement = origin.statement(Kind::Execute);
-        statement.portal = portal.into();
+        statement.portal = portal;
         statement.apply(bound);
         Pending::Execute(statement)
     }
@@ -287,7 +314,7 @@ impl Session {
             Ok(call) => {
                 let keep = if self.room(body.len()) { Keep::Whole } else { Keep::Outline };
                 let parameters = Parameters::copy(&call.formats, &call.values, &self.limits, keep);
-                let bound = Bound { statement: Box::default(), prepared: None, parameters };
+                let bound = Bound { statement: Name::default(), prepared: None, parameters };
                 statement.bound = Some(Arc::new(bound));
                 statement.function = Some(call.function);
             }
@@ -300,10 +327,10 @@ impl Session {
     fn small(&mut self, origin: Origin, tag: u8, body: &[u8]) -> Pending {
         match Frontend::read(tag, body) {
             Ok(Frontend::Describe(target, name)) => {
-                Pending::Describe { origin, target, name: name.into() }
+                Pending::Describe { origin, target, name: Name::new(name) }
             }
             Ok(Frontend::Close(target, name)) => {
-                Pending::Close { origin, target, name: name.into() }
+                Pending::Close { origin, target, name: Name::new(name) }
             }
             Ok(Frontend::Execute { portal, rows_max: _ }) => self.execute(origin, portal),
             Ok(_) | Err(_) => malformed(
@@ -334,8 +361,13 @@ impl Session {
         passed.len()
     }
 
-    /// Whether COPY messages can be noted without a new entry, or there is room for one.
-    fn copy_has_room(&mut self) -> bool {
+    /// Whether COPY messages may pass now: not behind a `Sync` that a COPY could swallow unless
+    /// the server has said that it takes data, and not without room to note them. The `Sync` makes
+    /// the server say what there is to say, so this never waits for ever.
+    fn copy_may_pass(&mut self) -> bool {
+        if self.owed.syncs() > 0 && !self.takes_copy() {
+            return false;
+        }
         let open = matches!(self.owed.back(), Some(Pending::Copy(run)) if !run.ended);
         open || self.takes_copy() || self.owed.len() < self.limits.answers_owed_max
     }

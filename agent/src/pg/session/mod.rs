@@ -31,6 +31,7 @@ mod report;
 
 use std::collections::VecDeque;
 
+pub use names::Name;
 use names::Names;
 use pending::{CopyRun, Owed, Pending};
 pub use report::{
@@ -299,6 +300,12 @@ impl Session {
     /// The same for the server's buffer.
     pub fn backend_bytes_wanted(&self) -> usize {
         self.back_wanted
+    }
+
+    /// Whether a part of the server's message under way was released and the rest is still to come: nothing else may be sent
+    /// to the client then.
+    pub fn backend_is_mid_message(&self) -> bool {
+        self.back_body_left > 0
     }
 
     /// Answers the server owes.

@@ -14,11 +14,64 @@ use super::report::{Bound, Prepared, TextState};
 use crate::pg::codec::{Limits, TEXT_KEPT_BYTES_MIN};
 use crate::pg::frontend::{Oids, Target};
 
+/// Name of a prepared statement or portal, empty for the unnamed one.
+///
+/// The server tells names apart by their first [`Name::KEY_BYTES`] bytes (`NAMEDATALEN`, keys of
+/// `prepared_queries` and `PortalHashTable`); others may use all of them. So two names that differ
+/// only behind that are the same entry here, and what it stands for is not known.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// Bytes the server looks at.
+    pub const KEY_BYTES: usize = 63;
+    /// Bytes kept. A longer name is never known to be equal to another.
+    pub const BYTES_MAX: usize = 255;
+
+    pub(super) fn new(name: &[u8]) -> Self {
+        Self(name[..name.len().min(Self::BYTES_MAX + 1)].into())
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.0[..self.0.len().min(Self::KEY_BYTES)]
+    }
+
+    /// Whether the server may take the two for the same.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+
+    /// Whether every server takes the two for the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self == other && self.len() <= Self::BYTES_MAX
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`", self.0.escape_ascii())
+    }
+}
+
+/// A portal and what was bound to it.
+struct Portal {
+    name: Name,
+    bound: Arc<Bound>,
+}
+
 #[derive(Default)]
 pub(super) struct Names {
-    /// Ordered maps: no hashing of names chosen by a peer, no random state.
+    /// By key. Ordered maps: no hashing of names chosen by a peer, no random state.
     statements: BTreeMap<Box<[u8]>, Arc<Prepared>>,
-    portals: BTreeMap<Box<[u8]>, Arc<Bound>>,
+    portals: BTreeMap<Box<[u8]>, Portal>,
     unnamed_statement: Option<Arc<Prepared>>,
     unnamed_portal: Option<Arc<Bound>>,
     bytes: usize,
@@ -33,18 +86,19 @@ impl Names {
         self.generation
     }
 
-    pub(super) fn statement(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+    pub(super) fn statement(&self, name: &Name) -> Option<&Arc<Prepared>> {
         if name.is_empty() {
             return self.unnamed_statement.as_ref();
         }
-        self.statements.get(name)
+        self.statements.get(name.key()).filter(|prepared| prepared.name.is(name))
     }
 
-    pub(super) fn portal(&self, name: &[u8]) -> Option<&Arc<Bound>> {
+    pub(super) fn portal(&self, name: &Name) -> Option<&Arc<Bound>> {
         if name.is_empty() {
             return self.unnamed_portal.as_ref();
         }
-        self.portals.get(name)
+        let portal = self.portals.get(name.key()).filter(|portal| portal.name.is(name));
+        portal.map(|portal| &portal.bound)
     }
 
     /// Notes a `ParseComplete`. Beyond the number limit the name is forgotten instead, beyond the
@@ -62,12 +116,12 @@ impl Names {
         if prepared.name.is_empty() {
             self.unnamed_statement = Some(prepared);
         } else {
-            self.statements.insert(prepared.name.clone(), prepared);
+            self.statements.insert(prepared.name.key().into(), prepared);
         }
     }
 
     /// Notes a `ParameterDescription`: the parameters' types as the server sees them.
-    pub(super) fn describe_statement(&mut self, name: &[u8], types: &Oids<'_>, limits: &Limits) {
+    pub(super) fn describe_statement(&mut self, name: &Name, types: &Oids<'_>, limits: &Limits) {
         let Some(known) = self.statement(name) else { return };
         let same = known.types.len() == types.len() && known.types.iter().copied().eq(types.iter());
         if same || types.len() > limits.parameters_max {
@@ -79,26 +133,26 @@ impl Names {
     }
 
     /// Notes a `BindComplete`, with the same limits.
-    pub(super) fn put_portal(&mut self, name: &[u8], mut bound: Arc<Bound>, limits: &Limits) {
-        self.remove_portal(name);
+    pub(super) fn put_portal(&mut self, name: Name, mut bound: Arc<Bound>, limits: &Limits) {
+        self.remove_portal(&name);
         if !name.is_empty() && self.portals.len() >= limits.portals_max {
             return;
         }
-        if self.bytes + portal_weight(name, &bound) > limits.named_bytes_max {
+        if self.bytes + portal_weight(&name, &bound) > limits.named_bytes_max {
             let parameters = bound.parameters.outline();
             let Bound { statement, prepared, parameters: _ } = bound.as_ref().clone();
             bound = Arc::new(Bound { statement, prepared, parameters });
         }
-        self.bytes += portal_weight(name, &bound);
+        self.bytes += portal_weight(&name, &bound);
         if name.is_empty() {
             self.unnamed_portal = Some(bound);
         } else {
-            self.portals.insert(name.into(), bound);
+            self.portals.insert(name.key().into(), Portal { name, bound });
         }
     }
 
     /// Notes a `CloseComplete`; a name that does not exist is no error.
-    pub(super) fn close(&mut self, target: Target, name: &[u8]) {
+    pub(super) fn close(&mut self, target: Target, name: &Name) {
         match target {
             Target::Statement => {
                 self.generation += 1;
@@ -115,7 +169,7 @@ impl Names {
             self.clear_named_portals();
         }
         if self.unnamed_portal.is_some() {
-            self.remove_portal(b"");
+            self.remove_portal(&Name::default());
         }
         self.portals_dropped_by_sql = false;
     }
@@ -150,19 +204,23 @@ impl Names {
         self.bytes
     }
 
-    fn remove_statement(&mut self, name: &[u8]) {
+    fn remove_statement(&mut self, name: &Name) {
         let removed = if name.is_empty() {
             self.unnamed_statement.take()
         } else {
-            self.statements.remove(name)
+            self.statements.remove(name.key())
         };
         self.bytes -= removed.map_or(0, |prepared| prepared.weight());
     }
 
-    fn remove_portal(&mut self, name: &[u8]) {
-        let removed =
-            if name.is_empty() { self.unnamed_portal.take() } else { self.portals.remove(name) };
-        self.bytes -= removed.map_or(0, |bound| portal_weight(name, &bound));
+    fn remove_portal(&mut self, name: &Name) {
+        let weight = if name.is_empty() {
+            self.unnamed_portal.take().map(|bound| portal_weight(name, &bound))
+        } else {
+            let removed = self.portals.remove(name.key());
+            removed.map(|portal| portal_weight(&portal.name, &portal.bound))
+        };
+        self.bytes -= weight.unwrap_or(0);
     }
 
     fn clear_named_statements(&mut self) {
@@ -173,7 +231,7 @@ impl Names {
 
     fn clear_named_portals(&mut self) {
         let removed: usize =
-            self.portals.iter().map(|(name, bound)| portal_weight(name, bound)).sum();
+            self.portals.values().map(|portal| portal_weight(&portal.name, &portal.bound)).sum();
         self.bytes -= removed;
         self.portals.clear();
     }
@@ -197,6 +255,6 @@ pub(super) fn cut(prepared: &Prepared) -> Prepared {
     }
 }
 
-fn portal_weight(name: &[u8], bound: &Bound) -> usize {
+fn portal_weight(name: &Name, bound: &Bound) -> usize {
     name.len() + bound.statement.len() + bound.parameters.weight()
 }

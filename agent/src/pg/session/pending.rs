@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::names::cut;
+use super::names::{Name, cut};
 use super::report::{Bound, Kind, Prepared, Span, Statement, StatementId, TextState};
 use crate::pg::codec::TEXT_KEPT_BYTES_MIN;
 use crate::pg::frontend::Target;
@@ -32,11 +32,11 @@ pub(super) enum Pending {
     Parse { origin: Origin, prepared: Arc<Prepared> },
     /// `B`: `2`. `generation` is that of the names when `bound.prepared` was looked up, `None` if
     /// it was guessed from messages in front.
-    Bind { origin: Origin, portal: Box<[u8]>, bound: Arc<Bound>, generation: Option<u64> },
+    Bind { origin: Origin, portal: Name, bound: Arc<Bound>, generation: Option<u64> },
     /// `D`: (`t`), then `T` or `n`.
-    Describe { origin: Origin, target: Target, name: Box<[u8]> },
+    Describe { origin: Origin, target: Target, name: Name },
     /// `C`: `3`.
-    Close { origin: Origin, target: Target, name: Box<[u8]> },
+    Close { origin: Origin, target: Target, name: Name },
     /// `E`: a result, ended by `C`, `I` or `s`.
     Execute(Box<Statement>),
     /// A malformed message of the extended protocol: `E` and nothing else.
@@ -201,7 +201,7 @@ fn cut_statement(mut statement: Box<Statement>) -> Box<Statement> {
     statement
 }
 
-fn named(mut statement: Box<Statement>, target: Target, name: Box<[u8]>) -> Box<Statement> {
+fn named(mut statement: Box<Statement>, target: Target, name: Name) -> Box<Statement> {
     match target {
         Target::Portal => statement.portal = name,
         Target::Statement => {
@@ -266,12 +266,27 @@ impl Owed {
         self.entries.get(1).map(|(pending, _)| pending)
     }
 
+    /// Takes the oldest entry, and drops COPY data behind it: no COPY took it, and the server drops
+    /// it too.
     pub(super) fn pop(&mut self) -> Option<Pending> {
-        self.remove(0)
+        let popped = self.remove(0);
+        while let Some(Pending::Copy(_)) = self.front() {
+            self.remove(0);
+        }
+        popped
     }
 
     pub(super) fn pop_second(&mut self) -> Option<Pending> {
         self.remove(1)
+    }
+
+    /// Adds `Sync` entries behind the oldest entry.
+    pub(super) fn push_syncs_second(&mut self, count: u32) {
+        let index = self.entries.len().min(1);
+        for _ in 0..count {
+            self.entries.insert(index, (Pending::Sync, 0));
+        }
+        self.syncs += count as usize;
     }
 
     fn remove(&mut self, index: usize) -> Option<Pending> {
@@ -286,17 +301,17 @@ impl Owed {
 
     /// What statement `name` will be when everything owed has succeeded: `Err` if nothing owed
     /// changes it.
-    pub(super) fn statement(&self, name: &[u8]) -> Result<Option<Arc<Prepared>>, Unchanged> {
+    pub(super) fn statement(&self, name: &Name) -> Result<Option<Arc<Prepared>>, Unchanged> {
         for (pending, _) in self.entries.iter().rev().take(LOOK_BACK_MAX) {
             match pending {
-                Pending::Parse { prepared, origin: _ } if *prepared.name == *name => {
-                    return Ok(Some(Arc::clone(prepared)));
+                Pending::Parse { prepared, origin: _ } if prepared.name.may_be(name) => {
+                    return Ok(prepared.name.is(name).then(|| Arc::clone(prepared)));
                 }
-                Pending::Bind { bound, .. } if *bound.statement == *name => {
+                Pending::Bind { bound, .. } if bound.statement.is(name) => {
                     return Ok(bound.prepared.clone());
                 }
                 Pending::Close { target: Target::Statement, name: closed, origin: _ }
-                    if **closed == *name =>
+                    if closed.may_be(name) =>
                 {
                     return Ok(None);
                 }
@@ -307,14 +322,14 @@ impl Owed {
     }
 
     /// The same for portal `name`.
-    pub(super) fn portal(&self, name: &[u8]) -> Result<Option<Arc<Bound>>, Unchanged> {
+    pub(super) fn portal(&self, name: &Name) -> Result<Option<Arc<Bound>>, Unchanged> {
         for (pending, _) in self.entries.iter().rev().take(LOOK_BACK_MAX) {
             match pending {
-                Pending::Bind { bound, portal, .. } if **portal == *name => {
-                    return Ok(Some(Arc::clone(bound)));
+                Pending::Bind { bound, portal, .. } if portal.may_be(name) => {
+                    return Ok(portal.is(name).then(|| Arc::clone(bound)));
                 }
                 Pending::Close { target: Target::Portal, name: closed, origin: _ }
-                    if **closed == *name =>
+                    if closed.may_be(name) =>
                 {
                     return Ok(None);
                 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::names::Name;
 use crate::pg::backend::TransactionStatus;
 use crate::pg::codec::Limits;
 use crate::pg::frontend::{Formats, Values};
@@ -141,7 +142,7 @@ pub struct CopyCount {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Prepared {
     /// Its name, empty for the unnamed one.
-    pub name: Box<[u8]>,
+    pub name: Name,
     /// Its text.
     pub text: Arc<[u8]>,
     /// Length of the whole text.
@@ -267,7 +268,7 @@ pub(super) enum Keep {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bound {
     /// Name of the prepared statement.
-    pub statement: Box<[u8]>,
+    pub statement: Name,
     /// The prepared statement, if it is known.
     pub prepared: Option<Arc<Prepared>>,
     /// Its parameters.
@@ -290,7 +291,7 @@ pub struct Statement {
     /// How `text` relates to it.
     pub text_state: TextState,
     /// Portal of `Execute`, `Bind` and `Describe`; empty for the unnamed one and for others.
-    pub portal: Box<[u8]>,
+    pub portal: Name,
     /// What was bound: the prepared statement and the parameters. `None` for `Simple` and
     /// `Parse`, and for portals not known.
     pub bound: Option<Arc<Bound>>,
@@ -339,7 +340,7 @@ impl Statement {
             text: Arc::default(),
             text_bytes: 0,
             text_state: TextState::Unknown,
-            portal: Box::default(),
+            portal: Name::default(),
             bound: None,
             function: None,
             span,

@@ -1,0 +1,95 @@
+//! Answers `pgward sessions` and `pgward status`.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::{
+    audit::{Log, Tier, WallNanos},
+    bpf::Maps,
+    control::{Handler, SessionInfo, Status},
+    net::registry::{Registry, STATES, Shown as Session},
+};
+
+/// What the agent shows of itself.
+pub(super) struct Shown {
+    pub(super) registry: Arc<Registry>,
+    pub(super) maps: Arc<Maps>,
+    pub(super) since: WallNanos,
+    pub(super) cgroup: String,
+    pub(super) tiers: &'static [Tier],
+    pub(super) workers: usize,
+    pub(super) log_path: PathBuf,
+    pub(super) log: Log,
+    pub(super) namespaces: AtomicU64,
+    pub(super) stop: Notify,
+}
+
+impl Handler for Shown {
+    async fn sessions(&self) -> Vec<SessionInfo> {
+        self.registry.all().iter().map(|session| info(session)).collect()
+    }
+
+    async fn status(&self) -> Status {
+        let counters = self.maps.counters().unwrap_or_else(|error| {
+            warn!(%error, "cannot read the kernel side's counters");
+            Default::default()
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: rfc3339(self.since),
+            cgroup: self.cgroup.clone(),
+            tiers: self.tiers.iter().map(|tier| tier.name().to_owned()).collect(),
+            workers: self.workers as u64,
+            sessions: self.registry.len() as u64,
+            sessions_total: self.registry.total(),
+            statements_total: self.registry.statements(),
+            namespaces: self.namespaces.load(Ordering::Relaxed),
+            log_path: self.log_path.display().to_string(),
+            log: self.log.status(),
+            counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
+    fn shutdown(&self) -> Result<(), String> {
+        self.stop.notify_one();
+        Ok(())
+    }
+}
+
+fn info(session: &Session) -> SessionInfo {
+    let brief = session.who.get().map(|who| &who.brief);
+    let startup = session.startup.get();
+    let state = usize::from(session.state.load(Ordering::Relaxed));
+    SessionInfo {
+        id: session.id.to_string(),
+        pid: brief.map_or(0, |b| b.pid),
+        exe: brief.and_then(|b| b.exe.clone()),
+        uid: brief.map_or(0, |b| b.uid),
+        container: brief.and_then(|b| b.container.clone()),
+        destination: session.destination.to_string(),
+        netns_cookie: session.netns_cookie,
+        database: startup.map(|s| s.database.clone()).unwrap_or_default(),
+        database_user: startup.map(|s| s.user.clone()).unwrap_or_default(),
+        application_name: startup.map(|s| s.application_name.clone()).unwrap_or_default(),
+        state: STATES.get(state).copied().unwrap_or("unknown").to_owned(),
+        since: rfc3339(session.since),
+        statements: session.statements.load(Ordering::Relaxed),
+        rows: session.rows.load(Ordering::Relaxed),
+        client_bytes: session.client_bytes.load(Ordering::Relaxed),
+        server_bytes: session.server_bytes.load(Ordering::Relaxed),
+        tier: session.tier.name().to_owned(),
+    }
+}
+
+fn rfc3339(time: WallNanos) -> String {
+    String::from_utf8_lossy(&time.rfc3339()).into_owned()
+}

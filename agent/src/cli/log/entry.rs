@@ -1,0 +1,273 @@
+//! From records to what a row shows.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::Column;
+use crate::cli::printable;
+
+/// Most sessions that are remembered; more than an agent has at a time.
+const SESSIONS_MAX: usize = 1_000_000;
+
+/// Reads records in the order of the file.
+#[derive(Default)]
+pub(super) struct Reader {
+    sessions: HashMap<String, Session>,
+    unreadable: u64,
+}
+
+/// What the start of a session said.
+struct Session {
+    actor: Value,
+    destination: String,
+    database: String,
+    user: String,
+}
+
+/// One row: all columns, ready to be shown.
+#[derive(Default)]
+pub(super) struct Entry {
+    time: String,
+    session: String,
+    pid: String,
+    exe: String,
+    uid: String,
+    cmdline: String,
+    container: String,
+    destination: String,
+    database: String,
+    user: String,
+    statement: String,
+    rows: String,
+    duration: String,
+    outcome: String,
+    tier: String,
+}
+
+impl Entry {
+    /// The text of a cell; a dash for what is not known or does not apply.
+    pub(super) fn cell(&self, column: Column) -> String {
+        let text = match column {
+            Column::Time => &self.time,
+            Column::Session => &self.session,
+            Column::Pid => &self.pid,
+            Column::Exe => &self.exe,
+            Column::Uid => &self.uid,
+            Column::Cmdline => &self.cmdline,
+            Column::Container => &self.container,
+            Column::Destination => &self.destination,
+            Column::Database => &self.database,
+            Column::User => &self.user,
+            Column::Statement => &self.statement,
+            Column::Rows => &self.rows,
+            Column::Duration => &self.duration,
+            Column::Outcome => &self.outcome,
+            Column::Tier => &self.tier,
+        };
+        if text.is_empty() { "-".to_owned() } else { text.clone() }
+    }
+}
+
+impl Reader {
+    /// How many lines were no records.
+    pub(super) fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Whether a line is a record; others are counted.
+    pub(super) fn is_record(&mut self, line: &[u8]) -> bool {
+        self.parse(line).is_some()
+    }
+
+    /// The row of a line, if its record has one.
+    pub(super) fn read(&mut self, line: &[u8]) -> Option<Entry> {
+        let record = self.parse(line)?;
+        let id = text(&record, "session");
+        let mut entry = Entry {
+            time: short_time(&text(&record, "time")),
+            session: short_session(&id),
+            destination: shown(&record, "destination"),
+            tier: shown(&record, "tier"),
+            ..Entry::default()
+        };
+        match record["event"].as_str()? {
+            "session_start" => {
+                self.start(id, record);
+                return None;
+            }
+            "session_end" => {
+                self.sessions.remove(&id);
+                return None;
+            }
+            "statement" => self.statement(&mut entry, &id, &record),
+            "cancel" => {
+                entry.statement = format!("(cancel of backend {})", record["target_pid"]);
+                entry.outcome = shown(&record, "outcome");
+                entry.process(&record["actor"], &Value::Null);
+            }
+            "refused" => {
+                entry.statement = format!("(refused: {})", shown(&record, "reason"));
+                entry.counted("refused", &record);
+            }
+            "allowed_unseen" => {
+                "(allowed unseen: no agent was running)".clone_into(&mut entry.statement);
+                entry.counted("unseen", &record);
+            }
+            "events_lost" => {
+                entry.statement = format!("(lost: {})", shown(&record, "source"));
+                entry.counted("lost", &record);
+            }
+            _ => return None,
+        }
+        Some(entry)
+    }
+
+    fn parse(&mut self, line: &[u8]) -> Option<Value> {
+        let record = serde_json::from_slice::<Value>(line).ok();
+        let record = record.filter(|record| record["event"].is_string());
+        self.unreadable += u64::from(record.is_none());
+        record
+    }
+
+    fn start(&mut self, id: String, mut record: Value) {
+        if self.sessions.len() < SESSIONS_MAX {
+            let session = Session {
+                destination: shown(&record, "destination"),
+                database: shown(&record, "database"),
+                user: shown(&record, "database_user"),
+                actor: record["actor"].take(),
+            };
+            self.sessions.insert(id, session);
+        }
+    }
+
+    fn statement(&self, entry: &mut Entry, id: &str, record: &Value) {
+        let session = self.sessions.get(id);
+        let opener = session.map_or(&Value::Null, |session| &session.actor);
+        entry.process(&record["writer"], opener);
+        if let Some(session) = session {
+            entry.destination.clone_from(&session.destination);
+            entry.database.clone_from(&session.database);
+            entry.user.clone_from(&session.user);
+        }
+        entry.time = short_time(&text(record, "started"));
+        entry.statement = statement(record);
+        entry.rows = rows(record);
+        entry.duration = record["duration_us"].as_u64().map(milliseconds).unwrap_or_default();
+        entry.outcome = shown(record, "outcome");
+    }
+}
+
+impl Entry {
+    /// Fills in a process from its short form; `opener` adds what that leaves out when it is the
+    /// same process.
+    fn process(&mut self, writer: &Value, opener: &Value) {
+        let same = writer["pid"].is_null() || writer["pid"] == opener["pid"];
+        let opener = if same { opener } else { &Value::Null };
+        let field = |name: &str| match shown(writer, name) {
+            empty if empty.is_empty() => shown(opener, name),
+            text => text,
+        };
+        self.pid = field("pid");
+        self.exe = field("exe");
+        self.uid = field("uid");
+        self.cmdline = field("cmdline");
+        self.container = match container(&writer["container"]) {
+            empty if empty.is_empty() => container(&opener["container"]),
+            text => text,
+        };
+    }
+
+    fn counted(&mut self, outcome: &str, record: &Value) {
+        self.process(&record["actor"], &Value::Null);
+        outcome.clone_into(&mut self.outcome);
+        if record["count"].as_u64() != Some(1) {
+            self.rows = format!("{} times", shown(record, "count"));
+        }
+    }
+}
+
+/// `feed000000000001000000000000002a` as `feed:42`.
+pub(in crate::cli) fn short_session(id: &str) -> String {
+    match (id.get(..4), id.get(16..).map(|counter| u64::from_str_radix(counter, 16))) {
+        (Some(epoch), Some(Ok(counter))) => format!("{}:{counter}", printable(epoch)),
+        _ => printable(id),
+    }
+}
+
+/// `2026-02-28T23:59:59.000000042Z` as `2026-02-28 23:59:59.000`.
+pub(in crate::cli) fn short_time(time: &str) -> String {
+    match (time.get(..10), time.get(11..23)) {
+        (Some(day), Some(second)) => printable(&format!("{day} {second}")),
+        _ => printable(time),
+    }
+}
+
+fn text(record: &Value, field: &str) -> String {
+    record[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// A field as it may be shown: text, a number, or a list of arguments.
+fn shown(record: &Value, field: &str) -> String {
+    match &record[field] {
+        Value::String(text) => printable(text),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            printable(&items.join(" "))
+        }
+        Value::Null | Value::Bool(_) | Value::Object(_) => String::new(),
+    }
+}
+
+/// The name of a container, or the beginning of its id.
+fn container(value: &Value) -> String {
+    let id = || value["id"].as_str().map(|id| id.chars().take(12).collect::<String>());
+    let name = value.as_str().or_else(|| value["name"].as_str()).map(str::to_owned);
+    printable(&name.or_else(id).unwrap_or_default())
+}
+
+fn statement(record: &Value) -> String {
+    let text = match (&record["text"], record["text_encoding"].is_string()) {
+        (Value::String(text), false) => printable(text),
+        (Value::String(text), true) => format!("(base64) {}", printable(text)),
+        _ => String::new(),
+    };
+    let text = match (text.is_empty(), record["function_oid"].as_u64()) {
+        (true, Some(oid)) => format!("(function {oid})"),
+        (true, None) if record["text_state"] == "unknown" => "(unknown)".to_owned(),
+        _ => text,
+    };
+    match record["kind"].as_str() {
+        Some("parse" | "bind" | "describe" | "close" | "flush") => {
+            format!("({}) {text}", shown(record, "kind"))
+        }
+        _ => text,
+    }
+}
+
+/// Rows sent; else what the tag counts or COPY moved; the error of a statement that failed.
+fn rows(record: &Value) -> String {
+    for field in ["sqlstate", "commit_sqlstate"] {
+        if record[field].is_string() {
+            return format!("ERROR {}", shown(record, field));
+        }
+    }
+    match record["outcome"].as_str() {
+        Some("completed" | "suspended") | None => {}
+        Some(outcome) => return printable(outcome),
+    }
+    let sent = record["rows"].as_u64().unwrap_or(0);
+    if sent > 0 {
+        return sent.to_string();
+    }
+    let tagged = record["tag"].as_str().and_then(|tag| tag.rsplit(' ').next());
+    let tagged = tagged.and_then(|count| count.parse::<u64>().ok());
+    let copied = record["copy_in"]["rows"].as_u64().or(record["copy_out"]["rows"].as_u64());
+    tagged.or(copied).map(|count| count.to_string()).unwrap_or_default()
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}

@@ -1,0 +1,67 @@
+//! `pgward status`
+
+use std::io;
+use std::path::Path;
+
+use super::table::{printable, render_pairs};
+use super::{AskArgs, Exit, Output, load};
+use crate::audit::Health;
+use crate::control::{Request, Response, Status, ask};
+
+/// Says how the agent is that the configuration names. A finding when it can't record, or lost
+/// records.
+pub fn run(args: &AskArgs, output: &mut Output<'_>) -> io::Result<Exit> {
+    match load(output, &args.config)? {
+        Ok(config) => run_at(&config.agent.control_socket, args.json, output),
+        Err(exit) => Ok(exit),
+    }
+}
+
+/// The agent answered something else than it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("answer of the agent does not fit the question: is it of another version?")]
+pub(super) struct WrongAnswer;
+
+/// Says how the agent at `socket` is.
+pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::Result<Exit> {
+    let status = match ask(socket, Request::Status {}) {
+        Ok(Response::Status { status }) => status,
+        Ok(_) => return output.error(&WrongAnswer),
+        Err(error) => return output.error(&error),
+    };
+    if json {
+        serde_json::to_writer(&mut *output.data, &status)?;
+        writeln!(output.data)?;
+    } else {
+        write!(output.data, "{}", render_pairs(&pairs(&status), output.width))?;
+    }
+    let good = status.log.health == Health::Good && status.log.lost == 0;
+    Ok(if good { Exit::Done } else { Exit::Finding })
+}
+
+fn pairs(status: &Status) -> Vec<(&str, String)> {
+    let log = &status.log;
+    let health = match log.health {
+        Health::Good => "good",
+        Health::Full => "disk full: nothing is recorded",
+        Health::Broken => "i/o error: nothing is recorded",
+        Health::Gone => "stopped: nothing is recorded",
+    };
+    let mut pairs = vec![
+        ("version", printable(&status.version)),
+        ("pid", status.pid.to_string()),
+        ("since", super::log::short_time(&status.since)),
+        ("cgroup", printable(&status.cgroup)),
+        ("attribution", printable(&status.tiers.join(" "))),
+        ("workers", status.workers.to_string()),
+        ("sessions", format!("{} now, {} in all", status.sessions, status.sessions_total)),
+        ("statements", status.statements_total.to_string()),
+        ("namespaces", status.namespaces.to_string()),
+        ("query log", printable(&status.log_path)),
+        ("  state", health.to_owned()),
+        ("  records", format!("{} written, {} lost", log.records, log.lost)),
+        ("  bytes", log.bytes.to_string()),
+    ];
+    pairs.extend(status.counters.iter().map(|(name, count)| (name.as_str(), count.to_string())));
+    pairs
+}

@@ -1,0 +1,137 @@
+//! The control socket: how `pgward sessions` and `pgward status` ask a running agent.
+//!
+//! A Unix stream socket, mode 0600. The client sends one request, a JSON object on one line of at
+//! most [`REQUEST_BYTES_MAX`] bytes, and gets one response, a JSON object on one line of at most
+//! [`RESPONSE_BYTES_MAX`] bytes; then both close. Only root and the agent's own user are answered,
+//! whoever could open the socket.
+//!
+//! ```text
+//! {"request":"status"}
+//! {"response":"status","status":{...}}
+//! ```
+
+mod client;
+mod server;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{ClientError, ask};
+pub use server::{BindError, Handler, Listener, serve};
+
+use crate::audit::LogStatus;
+
+/// Longest request with its line feed, in bytes.
+pub const REQUEST_BYTES_MAX: usize = 4 << 10;
+/// Longest response with its line feed, in bytes: a million sessions.
+pub const RESPONSE_BYTES_MAX: usize = 1 << 30;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// All sessions of now.
+    Sessions {},
+    /// How the agent is.
+    Status {},
+    /// End in good order, as SIGTERM does. Answered before it happens.
+    Shutdown {},
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+pub enum Response {
+    /// To [`Request::Sessions`].
+    Sessions {
+        /// In no order.
+        sessions: Vec<SessionInfo>,
+    },
+    /// To [`Request::Status`].
+    Status {
+        /// The agent.
+        status: Box<Status>,
+    },
+    /// To [`Request::Shutdown`]: it will be done.
+    Accepted {},
+    /// The request was not understood or can't be answered.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A session as people see it. Text that is not UTF-8 has U+FFFD in place of the bytes that are
+/// not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// As in the query log.
+    pub id: String,
+    /// Process that opened it.
+    pub pid: u32,
+    /// Its program.
+    pub exe: Option<String>,
+    /// Its user.
+    pub uid: u32,
+    /// Its container: name, or else id.
+    pub container: Option<String>,
+    /// Address and port it asked for.
+    pub destination: String,
+    /// Cookie of its network namespace.
+    pub netns_cookie: u64,
+    /// Database; empty before the start-up message.
+    pub database: String,
+    /// Role; empty before the start-up message.
+    pub database_user: String,
+    /// What the client calls itself.
+    pub application_name: String,
+    /// For example `startup`, `idle`, `active`, `idle in transaction`.
+    pub state: String,
+    /// When it was opened: RFC 3339, UTC.
+    pub since: String,
+    /// Statements so far.
+    pub statements: u64,
+    /// Rows sent to the client so far.
+    pub rows: u64,
+    /// Bytes from the client so far.
+    pub client_bytes: u64,
+    /// Bytes from the server so far.
+    pub server_bytes: u64,
+    /// Tier of attribution: `T0`, `T1`, `T2`.
+    pub tier: String,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started: RFC 3339, UTC.
+    pub since: String,
+    /// What is intercepted: `root` or the path of a cgroup.
+    pub cgroup: String,
+    /// Tiers of attribution that work.
+    pub tiers: Vec<String>,
+    /// Workers.
+    pub workers: u64,
+    /// Sessions of now.
+    pub sessions: u64,
+    /// Sessions since the start.
+    pub sessions_total: u64,
+    /// Statements since the start.
+    pub statements_total: u64,
+    /// Network namespaces with a listener.
+    pub namespaces: u64,
+    /// File of the query log.
+    pub log_path: String,
+    /// The query log.
+    pub log: LogStatus,
+    /// Counters of the kernel side, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Client and server against each other, and against clients and servers that misbehave.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::server::serve_admitted;
+use super::*;
+use crate::audit::Health;
+
+#[derive(Default)]
+struct Agent {
+    shutdowns: AtomicU32,
+}
+
+fn session() -> SessionInfo {
+    SessionInfo {
+        id: "feed".to_owned(),
+        pid: 7,
+        database: "shop".to_owned(),
+        ..SessionInfo::default()
+    }
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        pid: 1,
+        since: "2026-02-28T23:59:59.000000042Z".to_owned(),
+        cgroup: "root".to_owned(),
+        tiers: vec!["T0".to_owned()],
+        workers: 2,
+        sessions: 1,
+        sessions_total: 3,
+        statements_total: 9,
+        namespaces: 1,
+        log_path: "/var/log/pgward/queries.jsonl".to_owned(),
+        log: LogStatus { health: Health::Good, records: 5, bytes: 6, lost: 0 },
+        counters: BTreeMap::from([("redirected".to_owned(), 3)]),
+    }
+}
+
+impl Handler for Agent {
+    async fn sessions(&self) -> Vec<SessionInfo> {
+        vec![session()]
+    }
+
+    async fn status(&self) -> Status {
+        status()
+    }
+
+    fn shutdown(&self) -> Result<(), String> {
+        match self.shutdowns.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err("already under way".to_owned()),
+        }
+    }
+}
+
+/// Runs `client` on a thread of its own against a server that admits by `admitted`.
+fn with_server<T: Send + 'static>(
+    admitted: fn(u32) -> bool,
+    client: impl FnOnce(PathBuf) -> T + Send + 'static,
+) -> T {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run/control.sock");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let result = runtime.block_on(async {
+        let listener = Listener::bind(&path).expect("binds");
+        let agent = Agent::default();
+        let path = path.clone();
+        let client = tokio::task::spawn_blocking(move || client(path));
+        tokio::select! {
+            () = serve_admitted(&listener, &agent, admitted) => unreachable!("serves for ever"),
+            result = client => result.expect("the client's assertions hold"),
+        }
+    });
+    assert!(!path.exists(), "the socket goes with the listener");
+    result
+}
+
+fn own_user(uid: u32) -> bool {
+    uid == nix::unistd::geteuid().as_raw()
+}
+
+/// Sends `bytes` and reads all of the answer.
+fn raw(path: &Path, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).expect("connects");
+    // The server may close before it has read all.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    // Unread bytes on the other side become a reset behind the answer.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).expect("UTF-8")
+}
+
+#[test]
+fn answers_every_request() {
+    with_server(own_user, |path| {
+        let sessions = Response::Sessions { sessions: vec![session()] };
+        assert_eq!(ask(&path, Request::Sessions {}).expect("an answer"), sessions);
+        let status = Response::Status { status: Box::new(status()) };
+        assert_eq!(ask(&path, Request::Status {}).expect("an answer"), status);
+        assert_eq!(ask(&path, Request::Shutdown {}).expect("an answer"), Response::Accepted {});
+        let error = ask(&path, Request::Shutdown {}).expect_err("only once");
+        assert_eq!(error.to_string(), "agent refused: already under way");
+        let mode = std::fs::metadata(&path).expect("the socket").mode() & 0o7777;
+        assert_eq!(mode, 0o600);
+        let folder = std::fs::metadata(path.parent().expect("a folder")).expect("the folder");
+        assert_eq!(folder.mode() & 0o7777, 0o700);
+    });
+}
+
+#[test]
+fn refuses_other_users() {
+    with_server(
+        |_| false,
+        |path| {
+            let error = ask(&path, Request::Status {}).expect_err("refused");
+            assert_eq!(error.to_string(), "agent refused: only root and the agent's user may ask");
+        },
+    );
+}
+
+#[test]
+fn refuses_what_is_no_request_and_goes_on() {
+    with_server(own_user, |path| {
+        for (bytes, reason) in [
+            (&b"\n"[..], "request not understood"),
+            (b"{}\n", "request not understood"),
+            (b"{\"request\":\"format_disk\"}\n", "request not understood"),
+            (b"{\"request\":\"status\",\"more\":1}\n", "request not understood"),
+            (b"\xff\xfe\n", "request not understood"),
+            (b"{\"request\":\"status\"}\n{\"request\":\"status\"}\n", "more than one line"),
+            (&[b' '; REQUEST_BYTES_MAX], "request too long"),
+            (&[b'{'; 1 << 20], "request too long"),
+        ] {
+            let answer = raw(&path, bytes);
+            assert!(answer.starts_with("{\"response\":\"refused\""), "{answer}");
+            assert!(answer.contains(reason), "{answer}");
+        }
+        // A client that leaves in the middle of a request is forgotten.
+        drop(UnixStream::connect(&path).and_then(|mut stream| stream.write_all(b"{\"req")));
+        ask(&path, Request::Status {}).expect("an answer");
+    });
+}
+
+#[test]
+fn the_longest_request_is_still_read() {
+    with_server(own_user, |path| {
+        let mut request = b"{\"request\":\"status\"}".to_vec();
+        request.resize(REQUEST_BYTES_MAX - 1, b' ');
+        request.push(b'\n');
+        assert!(raw(&path, &request).starts_with("{\"response\":\"status\""));
+    });
+}
+
+#[test]
+fn a_silent_client_does_not_keep_others_waiting_for_ever() {
+    with_server(own_user, |path| {
+        let mut silent = UnixStream::connect(&path).expect("connects");
+        ask(&path, Request::Status {}).expect("an answer, after the silent one's time is up");
+        let mut answer = String::new();
+        silent.read_to_string(&mut answer).expect("told why");
+        assert!(answer.contains("did not come in time"), "{answer}");
+    });
+}
+
+#[test]
+fn stale_sockets_are_replaced_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("control.sock");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket")); // leaves its file
+    assert!(path.exists());
+    let first = Listener::bind(&path).expect("replaces what nobody listens on");
+    let error = Listener::bind(&path).expect_err("in use");
+    assert_eq!(error.to_string(), format!("another agent answers at `{}`", path.display()));
+    // Somebody else's socket in the same place stays when ours goes.
+    std::fs::remove_file(&path).expect("removed");
+    let second = Listener::bind(&path).expect("free");
+    drop(first);
+    assert!(path.exists());
+    drop(second);
+    assert!(!path.exists());
+    std::fs::write(&path, "precious").expect("a file");
+    assert!(matches!(Listener::bind(&path), Err(BindError::NotASocket(_))));
+    let deep = folder.path().join("a/b/control.sock");
+    assert!(matches!(Listener::bind(&deep), Err(BindError::System { .. })));
+}
+
+#[test]
+fn clients_say_what_is_wrong_with_the_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("control.sock");
+    let none = ask(&path, Request::Status {}).expect_err("nobody there");
+    assert_eq!(none.to_string(), format!("no agent answers at `{}`", path.display()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let answer = |bytes: &'static [u8]| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = [0; 64];
+                let _ = stream.read(&mut request).expect("a request");
+                stream.write_all(bytes).expect("an answer");
+            });
+            ask(&path, Request::Status {}).expect_err("no answer")
+        })
+    };
+    assert!(matches!(answer(b""), ClientError::Broken { .. }));
+    assert!(matches!(answer(b"{\"response\":\"accep"), ClientError::Broken { .. }));
+    assert!(matches!(answer(b"{\"response\":\"new\"}\n"), ClientError::NotUnderstood(_)));
+}

@@ -1,0 +1,9 @@
+//! What the fuzz targets share: a driver for sessions, and invariants that hold for any bytes.
+
+mod driver;
+mod memory;
+mod script;
+
+pub use driver::{Driver, limits};
+pub use memory::Measure;
+pub use script::{Bytes, Op, ops, requests};
