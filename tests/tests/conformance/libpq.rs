@@ -186,7 +186,7 @@ insert into many select n, case when n % 7 = 0 then null else E'tab\\tline\\nbac
   n * 1.25, timestamptz '2020-01-01' + n * interval '1 minute', jsonb_build_object('n', n), array[n, null, -n]
   from generate_series(1, 30000) n;
 select lo_from_bytea(5000 + n, decode(repeat(md5(n::text), 100000), 'hex')) from generate_series(1, 4) n;
-create view some as select id, a from many where id < 10;
+create view few as select id, a from many where id < 10;
 create function f(int) returns int language sql as 'select $1 + 1';
 ";
 

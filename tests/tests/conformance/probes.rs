@@ -26,6 +26,33 @@ fn raw_messages_get_the_same_answers() -> Result {
     Ok(())
 }
 
+#[test]
+fn requests_for_encryption_are_declined_in_any_order() -> Result {
+    gate!();
+    let pair = Pair::new("encrypt", Cluster::builder())?;
+    // A server built with GSSAPI says yes to the second kind; the agent, for its leg, says no to both.
+    for name in ["name=ssl-then-gss", "name=gss-then-ssl"] {
+        let notes = pair.scene.client(&["probe", &pair.address(), name])?;
+        assert_eq!((&notes[0], &notes[1]), (&"bytes N".into(), &"bytes N".into()), "{notes}");
+        let last = notes.as_array().and_then(|lines| lines.last());
+        assert_eq!(last.and_then(Value::as_str), Some("Z I"), "{notes}");
+    }
+    Ok(())
+}
+
+#[test]
+fn unknown_major_versions_are_refused_as_a_server_does() -> Result {
+    gate!();
+    let pair = Pair::new("version", Cluster::builder())?;
+    for name in ["name=old-major-version", "name=future-major-version"] {
+        let notes = pair.scene.client(&["probe", &pair.address(), name])?;
+        let refusal = notes[0].as_str().unwrap_or_default();
+        assert!(refusal.starts_with("E ") && refusal.contains("C0A000"), "{notes}");
+        assert_eq!(notes[1], "end", "{notes}");
+    }
+    Ok(())
+}
+
 /// The lines up to and with the first that differs.
 fn difference(name: &str, direct: &Value, through: &Value) -> String {
     let none = Vec::new();

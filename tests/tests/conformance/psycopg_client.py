@@ -1,6 +1,7 @@
 """What an application on psycopg 3 does; prints everything it gets, which must not depend on the agent."""
 
 import hashlib
+import logging
 import threading
 
 import psycopg
@@ -8,6 +9,8 @@ from psycopg import sql
 
 
 def main() -> None:
+    # Its warnings hold addresses of objects.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     with psycopg.connect(autocommit=True) as connection:
         connection.add_notice_handler(lambda notice: print("notice", notice.message_primary))
         rows(connection)

