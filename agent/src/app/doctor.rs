@@ -142,7 +142,7 @@ fn programs(checks: &mut Vec<Check>) -> bool {
         match probe.result {
             Ok(()) => {
                 traced |= optional;
-                checks.push(Check::ok(what, "loads"));
+                checks.push(Check::ok(what, format!("loads for {}", bpf::hook(&probe.name))));
             }
             Err(reason) if optional => {
                 checks.push(Check::warn(what, reason, "tier T2 is not available (Linux 6.16)"));

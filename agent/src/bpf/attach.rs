@@ -217,6 +217,22 @@ pub(super) const HOOKS: [(&str, AttachType); 8] = [
     ("connect6", AttachType::Connect6),
 ];
 
+/// The hook of a program, as kernel documentation names it.
+pub fn hook(program: &str) -> &'static str {
+    match program {
+        "connect4" | "connect4_redirect" => "cgroup/connect4",
+        "connect6" | "connect6_redirect" => "cgroup/connect6",
+        "getpeername4" => "cgroup/getpeername4",
+        "getpeername6" => "cgroup/getpeername6",
+        "hold_syn" => "cgroup_skb/egress",
+        "sendmsg_locked" => "tp_btf/tcp_sendmsg_locked",
+        "sock_create" => "cgroup/sock_create",
+        "sock_ops_events" => "sock_ops",
+        "sock_release" => "cgroup/sock_release",
+        _ => "unknown hook",
+    }
+}
+
 /// The folder in bpffs that holds links and maps. The version in its name is that of the shared layouts: another layout
 /// gets another folder.
 #[derive(Debug, Clone)]
