@@ -1,4 +1,3 @@
 //! pgward.
 
-/// The PostgreSQL wire protocol, without IO.
 pub mod pg;

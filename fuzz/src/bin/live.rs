@@ -241,8 +241,6 @@ impl Run {
             b"D\0\0\0\x06X\0",
             b"C\0\0\0\x06X\0",
             b"E\0\0\0\x06\0\0",
-            b"H\0\0\0\x05x",
-            b"S\0\0\0\x05x",
         ];
         self.random.pick(bad).to_vec()
     }
@@ -354,7 +352,13 @@ impl Run {
             }
             let text = String::from_utf8_lossy(&statement.text).into_owned();
             for _ in 0..statement.rows {
-                let Some(row) = rows.next() else { self.fail("more rows told than came") };
+                let Some(row) = rows.next() else {
+                    // A row counts by its header; the connection may have ended inside of it.
+                    if self.closed {
+                        break;
+                    }
+                    self.fail("more rows told than came")
+                };
                 if statement.text_state == TextState::Unknown && statement.kind == Kind::Execute {
                     sums.unknown_text += 1;
                     continue;

@@ -126,7 +126,11 @@ impl Session {
                 self.events.push_back(Event::Terminate);
                 Ok(self.pass(rest, body))
             }
-            b'H' if body == 0 => Ok(self.pass(rest, body)),
+            // The server would answer with an error or, in a COPY, not at all.
+            b'H' | b'S' if body > 0 => {
+                Err(Error::client(BytesFault::Trailing { found: body as usize }))
+            }
+            b'H' => Ok(self.pass(rest, body)),
             _ if self.owed.len() >= self.limits.answers_owed_max => Ok(Step::Wait),
             b'S' => {
                 self.push_sync();
@@ -147,7 +151,7 @@ impl Session {
     /// Errors: [`SequenceFault::InCopy`], as the server itself says inside a COPY.
     fn may_follow_copy(&mut self, tag: u8) -> Result<bool, Error> {
         if self.copy.syncs > 0
-            && self.owed.len() == 1
+            && self.owed.syncs() == 0
             && let Some(Pending::Execute(_)) = self.owed.front()
         {
             let fault = SequenceFault::InCopy { tag };
@@ -335,8 +339,7 @@ impl Session {
                 match tag {
                     b'D' => Kind::Describe,
                     b'C' => Kind::Close,
-                    b'E' => Kind::Execute,
-                    _ => Kind::Flush,
+                    _ => Kind::Execute,
                 },
             ),
         }
