@@ -9,9 +9,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use pgward::pg::error::SequenceFault;
 use pgward::pg::session::{Event, Gate, Kind, Outcome, Session, State, Statement, TextState};
 use pgward::pg::startup::write_startup;
-use pgward::pg::error::SequenceFault;
 use pgward::pg::{Error, Limits, startup};
 
 fn main() {
@@ -253,7 +253,8 @@ impl Run {
         let mut held = std::mem::take(&mut self.held);
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (part, behind) = rest.split_at((self.random.below(60) as usize + 1).min(rest.len()));
+            let (part, behind) =
+                rest.split_at((self.random.below(60) as usize + 1).min(rest.len()));
             held.extend_from_slice(part);
             rest = behind;
             self.held = held;
@@ -326,8 +327,8 @@ impl Run {
     fn events(&mut self) {
         while let Some(event) = self.session.poll_event() {
             if let Event::StatementDone(statement) = event {
-                self.ended |= &*statement.text == END.as_bytes()
-                    && statement.outcome == Outcome::Completed;
+                self.ended |=
+                    &*statement.text == END.as_bytes() && statement.outcome == Outcome::Completed;
                 self.done.push(*statement);
             }
         }
