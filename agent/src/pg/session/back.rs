@@ -268,8 +268,11 @@ impl Session {
     fn finish_bind(&mut self) {
         if let Some(Pending::Bind { origin: _, portal, mut bound, generation }) = self.owed.pop() {
             if generation != Some(self.names.generation()) {
-                let prepared = self.names.statement(&bound.statement).cloned();
-                bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
+                let prepared = self.names.statement(&bound.statement);
+                if prepared.map(Arc::as_ptr) != bound.prepared.as_ref().map(Arc::as_ptr) {
+                    let prepared = prepared.cloned();
+                    bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
+                }
             }
             self.names.put_portal(portal, bound, &self.limits);
         }
@@ -287,12 +290,7 @@ impl Session {
     /// Gives an `Execute` what its portal stands for now that everything in front is answered.
     fn resolve(&mut self, statement: &mut Statement) {
         let bound = self.names.portal(&statement.portal);
-        let same = match (bound, &statement.bound) {
-            (Some(bound), Some(guessed)) => Arc::ptr_eq(bound, guessed),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
+        if bound.map(Arc::as_ptr) != statement.bound.as_ref().map(Arc::as_ptr) {
             statement.apply(bound.cloned());
         }
     }
