@@ -32,5 +32,7 @@ fuzz_target!(|data: &[u8]| {
         rest = behind;
     }
     cut.close();
-    assert_eq!(cut.outcome(), at_once.outcome());
+    if !cut.crossed && !at_once.crossed {
+        assert_eq!(cut.outcome(), at_once.outcome());
+    }
 });

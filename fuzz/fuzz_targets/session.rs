@@ -31,5 +31,7 @@ fuzz_target!(|data: &[u8]| {
     }
     at_once.close();
     bytewise.close();
-    assert_eq!(bytewise.outcome(), at_once.outcome());
+    if !bytewise.crossed && !at_once.crossed {
+        assert_eq!(bytewise.outcome(), at_once.outcome());
+    }
 });

@@ -40,6 +40,8 @@ pub struct Driver {
     /// The error that ended it.
     pub error: Option<Error>,
     now: u64,
+    /// Client bytes waited when server bytes came: what passes then depends on how these are cut.
+    pub crossed: bool,
 }
 
 impl Driver {
@@ -54,6 +56,7 @@ impl Driver {
             events: Vec::new(),
             error: None,
             now: 0,
+            crossed: false,
         }
     }
 
@@ -78,6 +81,7 @@ impl Driver {
 
     /// Feeds server bytes.
     pub fn server(&mut self, bytes: &[u8]) {
+        self.crossed |= !self.from_client.is_empty();
         self.from_server.extend_from_slice(bytes);
         self.pump();
     }

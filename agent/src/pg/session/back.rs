@@ -271,8 +271,11 @@ impl Session {
     fn finish_bind(&mut self) {
         if let Some(Pending::Bind { origin: _, portal, mut bound, generation }) = self.owed.pop() {
             if generation != Some(self.names.generation()) {
-                let prepared = self.names.statement(&bound.statement).cloned();
-                bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
+                let prepared = self.names.statement(&bound.statement);
+                if prepared.map(Arc::as_ptr) != bound.prepared.as_ref().map(Arc::as_ptr) {
+                    let prepared = prepared.cloned();
+                    bound = Arc::new(Bound { prepared, ..bound.as_ref().clone() });
+                }
             }
             self.names.put_portal(portal, bound, &self.limits);
         }
@@ -290,12 +293,7 @@ impl Session {
     /// Gives an `Execute` what its portal stands for now that everything in front is answered.
     fn resolve(&mut self, statement: &mut Statement) {
         let bound = self.names.portal(&statement.portal);
-        let same = match (bound, &statement.bound) {
-            (Some(bound), Some(guessed)) => Arc::ptr_eq(bound, guessed),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
+        if bound.map(Arc::as_ptr) != statement.bound.as_ref().map(Arc::as_ptr) {
             statement.apply(bound.cloned());
         }
     }
@@ -324,6 +322,10 @@ impl Session {
                 self.fatal(now, sqlstate);
             }
             return Ok(());
+        }
+        if !matches!(self.owed.front(), None | Some(Pending::Sync)) {
+            // An answer to anything else: the Syncs in doubt were none.
+            self.syncs_doubtful = 0;
         }
         self.doubt_syncs();
         match self.owed.front() {
@@ -468,14 +470,16 @@ impl Session {
     /// A COPY from the client failed: what became of the `Sync` messages sent with its data?
     ///
     /// Those that the server read as part of the COPY are gone; those behind the point where it
-    /// gave up are real, and where that was is not to be seen. Requests directly behind them mean
-    /// that the server did not read them as part of the COPY, which would have been fatal.
-    /// Otherwise [`Session::may_follow_copy`] saw to it that what happens to later requests does
-    /// not depend on it, and one more `ReadyForQuery` for each is no surprise.
+    /// gave up are real, and where that was is not to be seen. So one more `ReadyForQuery` for each
+    /// is no surprise. For a simple `Query` that is all; behind a failed `Execute` a real one also
+    /// ends the skipping. There [`Session::may_follow_copy`] saw to it that no request behind the
+    /// data depends on it, and requests sent ahead, right behind the `Sync`, tell that it is real:
+    /// the server did not read them as part of the COPY, which would have been fatal.
     fn doubt_syncs(&mut self) {
         let open = self.copy.from_client;
         let syncs = self.settle_copy();
-        if open && self.owed.len() > 1 {
+        let extended = matches!(self.owed.front(), Some(Pending::Execute(_)));
+        if extended && open && self.owed.len() > 1 {
             self.owed.push_syncs_second(syncs);
         } else {
             self.syncs_doubtful = self.syncs_doubtful.saturating_add(syncs);

@@ -129,34 +129,41 @@ impl Session {
                 self.events.push_back(Event::Terminate);
                 Ok(self.pass(rest, body))
             }
-            b'H' if body == 0 => Ok(self.pass(rest, body)),
+            // The server would answer with an error or, in a COPY, not at all.
+            b'H' | b'S' if body > 0 => {
+                Err(Error::client(BytesFault::Trailing { found: body as usize }))
+            }
+            b'H' => Ok(self.pass(rest, body)),
             _ if self.owed.len() >= self.limits.answers_owed_max => Ok(Step::Wait),
             b'S' => {
                 self.push_sync();
                 Ok(self.pass(rest, body))
             }
-            _ if !self.may_follow_copy(tag)? => Ok(Step::Wait),
-            _ => self.whole(now, header, body, rest),
+            _ => {
+                self.may_follow_copy(tag)?;
+                self.whole(now, header, body, rest)
+            }
         }
     }
 
-    /// Whether it can be told what the server will do with a request.
+    /// Refuses a request of which it could not be told what the server will do with it.
     ///
     /// A `Sync` sent with the data of a COPY is ignored, unless the server had given up the COPY
     /// before it read it: then it is real, and decides whether an `Execute` that failed takes the
     /// requests behind it along. A client could make a statement run and be recorded as skipped.
-    /// So a COPY with such a `Sync` is followed by one that is beyond doubt, before anything else.
+    /// So a COPY with such a `Sync` is followed by one that is beyond doubt, or by its answer,
+    /// before anything else. (No known client does otherwise: those that send a `Sync` early end
+    /// the data with `CopyDone` or `CopyFail` and another `Sync`.)
     ///
     /// Errors: [`SequenceFault::InCopy`], as the server itself says inside a COPY.
-    fn may_follow_copy(&mut self, tag: u8) -> Result<bool, Error> {
-        if self.copy.syncs > 0
-            && self.owed.len() == 1
-            && let Some(Pending::Execute(_)) = self.owed.front()
-        {
+    fn may_follow_copy(&mut self, tag: u8) -> Result<(), Error> {
+        let copying = self.copy.syncs > 0 && matches!(self.owed.front(), Some(Pending::Execute(_)));
+        let failed = self.syncs_doubtful > 0 && self.skipping;
+        if (copying || failed) && self.owed.syncs() == 0 {
             let fault = SequenceFault::InCopy { tag };
             return Err(Error::Sequence { side: Side::Client, fault });
         }
-        Ok(!(self.skipping && self.syncs_doubtful > 0 && self.owed.syncs() == 0))
+        Ok(())
     }
 
     /// A message that is read as a whole.
@@ -338,8 +345,7 @@ impl Session {
                 match tag {
                     b'D' => Kind::Describe,
                     b'C' => Kind::Close,
-                    b'E' => Kind::Execute,
-                    _ => Kind::Flush,
+                    _ => Kind::Execute,
                 },
             ),
         }

@@ -127,7 +127,7 @@ pub struct Session {
     copy: Copying,
     /// The server discards everything up to the next `Sync`.
     skipping: bool,
-    /// `Sync` messages that a failed COPY may or may not have swallowed, see `back::Copying`.
+    /// `Sync` messages that a failed COPY may or may not have swallowed, see `Session::doubt_syncs`.
     syncs_doubtful: u32,
     names: Names,
     transaction: TransactionStatus,

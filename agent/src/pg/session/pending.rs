@@ -176,6 +176,22 @@ impl Pending {
         }
     }
 
+    /// Whether it changes what the name of a prepared statement means.
+    fn is_definition(&self) -> bool {
+        match self {
+            Self::Parse { .. } | Self::Close { target: Target::Statement, .. } => true,
+            Self::Query(_)
+            | Self::FunctionCall(_)
+            | Self::Bind { .. }
+            | Self::Describe { .. }
+            | Self::Close { target: Target::Portal, .. }
+            | Self::Execute(_)
+            | Self::Malformed(_)
+            | Self::Sync
+            | Self::Copy(_) => false,
+        }
+    }
+
     /// Whether its end is reported even if it did not fail by itself.
     pub(super) fn is_execution(&self) -> bool {
         match self {
@@ -221,6 +237,8 @@ pub(super) struct Owed {
     bytes: usize,
     /// `Sync` entries.
     syncs: usize,
+    /// Entries that change what the name of a prepared statement means.
+    definitions: usize,
 }
 
 /// Entries for which room is kept when nothing is owed.
@@ -247,6 +265,7 @@ impl Owed {
 
     pub(super) fn push(&mut self, pending: Pending, weight: usize) {
         self.syncs += usize::from(matches!(pending, Pending::Sync));
+        self.definitions += usize::from(pending.is_definition());
         self.bytes += weight;
         // A frame is shorter than 1 GiB, so the weight of one fits.
         self.entries.push_back((pending, u32::try_from(weight).unwrap_or(u32::MAX)));
@@ -293,6 +312,7 @@ impl Owed {
         let (pending, weight) = self.entries.remove(index)?;
         self.bytes -= weight as usize;
         self.syncs -= usize::from(matches!(pending, Pending::Sync));
+        self.definitions -= usize::from(pending.is_definition());
         if self.entries.is_empty() && self.entries.capacity() > 2 * ROOM_KEPT {
             self.entries.shrink_to(ROOM_KEPT);
         }
@@ -302,6 +322,9 @@ impl Owed {
     /// What statement `name` will be when everything owed has succeeded: `Err` if nothing owed
     /// changes it.
     pub(super) fn statement(&self, name: &Name) -> Result<Option<Arc<Prepared>>, Unchanged> {
+        if self.definitions == 0 {
+            return Err(Unchanged);
+        }
         for (pending, _) in self.entries.iter().rev().take(LOOK_BACK_MAX) {
             match pending {
                 Pending::Parse { prepared, origin: _ } if prepared.name.may_be(name) => {

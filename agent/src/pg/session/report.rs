@@ -38,8 +38,6 @@ pub enum Kind {
     Execute,
     /// `FunctionCall`: a function by number.
     FunctionCall,
-    /// `Flush`; reported only when it fails.
-    Flush,
 }
 
 /// How a reported text relates to what the server ran.
@@ -203,14 +201,20 @@ impl Parameters {
             Keep::Whole => limits.parameters_bytes_max,
             Keep::Outline => 0,
         };
-        let mut data = Vec::new();
+        let value_max = limits.parameter_bytes_max;
+        let wanted: usize = values
+            .iter()
+            .take(limits.parameters_max)
+            .map(|value| value.map_or(0, |value| value.len().min(value_max)))
+            .sum();
+        let mut data = Vec::with_capacity(wanted.min(kept_max));
         let single = formats.len() == 1;
         let mut formats = formats.iter();
         let mut format = formats.next().unwrap_or(0);
         let slots = values.iter().take(limits.parameters_max).map(|value| {
             let whole = value.unwrap_or_default();
             let room = kept_max - data.len();
-            data.extend_from_slice(&whole[..whole.len().min(limits.parameter_bytes_max).min(room)]);
+            data.extend_from_slice(&whole[..whole.len().min(value_max).min(room)]);
             let slot = Slot {
                 format,
                 null: value.is_none(),
@@ -307,7 +311,7 @@ pub struct Statement {
     pub done: u64,
     /// Tag of the last result.
     pub tag: Tag,
-    /// `DataRow` messages of all results.
+    /// `DataRow` messages of all results, counted by their headers.
     pub rows: u64,
     /// Bytes in their bodies.
     pub row_bytes: u64,

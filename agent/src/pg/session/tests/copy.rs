@@ -215,7 +215,8 @@ fn fate_of_a_request_never_hangs_on_a_doubtful_sync() {
     let refused = Err(Error::Sequence { side: crate::pg::error::Side::Client, fault });
 
     // Inside the data, and behind it without a Sync of its own.
-    for data in [data(b"1\n"), [data(b"1\n"), copy_done()].concat()] {
+    let ended = [data(b"1\n"), copy_done()].concat();
+    for data in [data(b"1\n"), ended.clone(), [ended, copy_done()].concat()] {
         let mut driver = Driver::ready();
         driver.client(&[&early]).server(&[&begin]).client(&[&data]);
         assert_eq!(driver.try_feed(&Step::Client(query("q"))), refused);
@@ -227,19 +228,20 @@ fn fate_of_a_request_never_hangs_on_a_doubtful_sync() {
         driver.client(&[&early]).server(&[&begin]).client(&[&data(b"1\n")]);
         driver.server(&[&error("ERROR", "P0001")]);
         assert_eq!(driver.one_done().outcome, Outcome::Failed);
-        if let Step::Client(sync) = &settled {
-            driver.client(&[sync, &query("q")]);
-            assert_eq!(driver.held(), 0);
+        driver.client(&[&data(b"late\n"), &copy_fail()]);
+        driver.try_feed(&settled).expect("in order");
+        driver.client(&[&query("q")]);
+        assert_eq!(driver.held(), 0);
+        if let Step::Client(_) = &settled {
             driver.server(&[&z('I')]);
-        } else {
-            driver.client(&[&query("q")]);
-            assert_eq!(driver.held(), query("q").len());
-            driver.try_feed(&settled).expect("in order");
-            assert_eq!(driver.held(), 0);
         }
         driver.server(&[&complete("Q"), &z('I')]);
         assert_eq!(driver.outcomes(), [outcome("q", Outcome::Completed)]);
     }
+    let mut driver = Driver::ready();
+    driver.client(&[&early]).server(&[&begin]).client(&[&data(b"1\n")]);
+    driver.server(&[&error("ERROR", "P0001")]);
+    assert_eq!(driver.try_feed(&Step::Client(query("q"))), refused);
 }
 
 /// Requests behind the Sync mean that the server did not take it for a part of the COPY.
@@ -262,4 +264,32 @@ fn copy_data_behind_a_sync_waits_for_the_servers_consent() {
     assert_eq!(driver.held(), data(b"1\n").len());
     driver.server(&[PARSED, BOUND, &copy_response(b'G', 0)]);
     assert_eq!(driver.held(), 0);
+}
+
+#[test]
+fn simple_copy_that_failed_behind_a_sync_may_or_may_not_have_swallowed_it() {
+    for swallowed in [true, false] {
+        let mut driver = Driver::ready();
+        driver.client(&[&query("copy")]).server(&[&copy_response(b'G', 0)]);
+        driver.client(&[&sync(), &data(b"bad\n"), &parse("", "p"), &sync()]);
+        driver.server(&[&error("ERROR", "22P02"), &z('I')]);
+        if !swallowed {
+            driver.server(&[&z('I')]);
+        }
+        driver.server(&[PARSED, &z('I')]);
+        assert_eq!(driver.outcomes(), [outcome("copy", Outcome::Failed)]);
+        assert_eq!(driver.session.answers_owed(), 0);
+    }
+}
+
+#[test]
+fn error_of_the_next_message_ends_the_doubt() {
+    let mut driver = Driver::ready();
+    driver.client(&[&query("copy")]).server(&[&copy_response(b'G', 0)]);
+    driver.client(&[&sync(), &copy_fail(), &bind("", "missing")]);
+    driver.server(&[&error("ERROR", "57014"), &z('I'), &error("ERROR", "26000")]);
+    driver.client(&[&query("skipped"), &sync()]);
+    assert_eq!(driver.held(), 0);
+    driver.server(&[&z('I')]);
+    assert_eq!(driver.session.state(), State::Idle);
 }

@@ -230,7 +230,6 @@ fn malformed_messages_pass_and_must_fail() {
         b"D\0\0\0\x06X\0",
         b"C\0\0\0\x06X\0",
         b"E\0\0\0\x06\0\0",
-        b"H\0\0\0\x05x",
     ] {
         let mut driver = Driver::ready();
         driver.client(&[bad, &sync()]);
@@ -308,4 +307,14 @@ fn names_alike_in_what_the_server_reads_lend_no_text_to_each_other() {
             outcome("", Outcome::Completed)
         ]
     );
+}
+
+#[test]
+fn flush_and_sync_with_a_body_are_refused() {
+    for tag in [b'H', b'S'] {
+        let mut driver = Driver::ready();
+        let fault = crate::pg::error::BytesFault::Trailing { found: 1 };
+        let refused = driver.try_feed(&Step::Client(vec![tag, 0, 0, 0, 5, b'x']));
+        assert_eq!(refused, Err(Error::client(fault)));
+    }
 }
