@@ -14,6 +14,7 @@ fn raw_messages_get_the_same_answers() -> Result {
     let names = report(&mut client(&["probe", &address, "name=list"])?)?;
     let mut differences = Vec::new();
     for name in names.as_array().expect("a list of names").iter().filter_map(Value::as_str) {
+        eprintln!("{name}");
         let told = format!("name={name}");
         let direct = report(&mut client(&["probe", &address, &told])?)?;
         match pair.scene.client(&["probe", &address, &told]) {
