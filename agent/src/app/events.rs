@@ -17,14 +17,14 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pgward_common::{Counter, Event, Flow, event_kind};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     audit::{
         AllowedUnseen, BootNanos, EventsLost, LostSource, NotRecorded, Now, Record, Recorded,
         Refused, Sink, Stamp, WallNanos,
     },
-    bpf::{Events, Maps, ProgramLog},
+    bpf::{Events, Links, Maps, ProgramLog},
     net::{
         identify::{Answer, Identifier, Who},
         namespaces::Namespaces,
@@ -40,6 +40,7 @@ const TO_RECORD_MAX: usize = 256;
 pub(super) fn start(
     events: Events,
     log: Option<ProgramLog>,
+    links: Links,
     maps: Arc<Maps>,
     namespaces: Namespaces,
     identifier: Arc<Identifier>,
@@ -49,7 +50,7 @@ pub(super) fn start(
     let (to_record, waiting) = sync_channel(TO_RECORD_MAX);
     let clerk = Clerk { identifier, sink: sink.clone() };
     thread::Builder::new().name("refusals".into()).spawn(move || clerk.run(&waiting))?;
-    let reader = Reader { maps, namespaces, to_record, sink, lost: [0; 2] };
+    let reader = Reader { maps, namespaces, to_record, sink, lost: [0; 2], links: Some(links) };
     thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
@@ -59,6 +60,8 @@ struct Reader {
     to_record: SyncSender<Event>,
     sink: Sink,
     lost: [u64; 2],
+    /// Until they were found detached.
+    links: Option<Links>,
 }
 
 struct Clerk {
@@ -77,6 +80,7 @@ impl Reader {
                 log.flush();
             }
             self.losses();
+            self.attachment();
             let mut waiting = vec![PollFd::new(events.as_fd(), PollFlags::POLLIN)];
             waiting.extend(log.iter().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)));
             if let Err(error) = poll(&mut waiting, pause) {
@@ -94,6 +98,21 @@ impl Reader {
                 kind = event.header.kind,
                 "a kernel event was not recorded: its thread has ended"
             );
+        }
+    }
+
+    /// Programs that somebody detached see nothing any more: that is said, once.
+    fn attachment(&mut self) {
+        if let Some(program) = self.links.as_ref().and_then(Links::detached) {
+            self.links = None;
+            error!(program, "the programs were detached: connections pass unseen from here on");
+            let record = EventsLost {
+                source: LostSource::KernelEvents,
+                count: 0,
+                since: None,
+                detail: Some("the programs were detached: connections pass unseen from here on"),
+            };
+            record_event(&self.sink, Now::read(), &record);
         }
     }
 

@@ -121,7 +121,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         tx_timestamp: requirement(config.bpf.tx_timestamp),
         sendmsg_tracepoint: requirement(config.bpf.sendmsg_tracepoint),
     })?;
-    let Loaded { maps, events, writer_events, tier, log: program_log, alive } = loaded;
+    let Loaded { maps, events, writer_events, links, tier, log: program_log, alive } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
     let sink = log.sink();
@@ -134,6 +134,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     events::start(
         events,
         program_log,
+        links,
         maps.clone(),
         namespaces.clone(),
         identifier.clone(),

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
@@ -291,20 +291,32 @@ fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Attaches `program` under its pin, or swaps it into the link that is pinned there.
+/// The links at work. Held, so that a pin that is removed by hand takes no hook away while the agent runs.
+#[derive(Debug)]
+pub struct Links(pub(super) Vec<(&'static str, OwnedFd)>);
+
+impl Links {
+    /// Name of a program that was detached from under us, if any was.
+    pub fn detached(&self) -> Option<&'static str> {
+        let gone = |link: &OwnedFd| sys::link_info(link.as_fd()).is_ok_and(|i| i.cgroup_id == 0);
+        self.0.iter().find(|(_, link)| gone(link)).map(|(name, _)| *name)
+    }
+}
+
+/// Attaches `program` under its pin, or swaps it into the link that is pinned there. Gives the link.
 pub(super) fn attach(
     folder: &PinFolder,
     cgroup: &Cgroup,
     name: &'static str,
     attach_type: AttachType,
     program: BorrowedFd<'_>,
-) -> Result<(), AttachError> {
+) -> Result<OwnedFd, AttachError> {
     let pin = folder.links().join(name);
     if let Ok(link) = sys::open_pin(&pin) {
         let info = sys::link_info(link.as_fd()).map_err(system("BPF_OBJ_GET_INFO_BY_FD", name))?;
         if info.cgroup_id == cgroup.id() {
             match sys::link_update(link.as_fd(), program) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(link),
                 // Somebody detached it by force: make it anew.
                 Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => {}
                 Err(e) => return Err(system("BPF_LINK_UPDATE", name)(e)),
@@ -332,7 +344,8 @@ pub(super) fn attach(
             system("BPF_LINK_CREATE", name)(e)
         }
     })?;
-    sys::pin(link.as_fd(), &pin).map_err(system("BPF_OBJ_PIN", pin.display().to_string()))
+    sys::pin(link.as_fd(), &pin).map_err(system("BPF_OBJ_PIN", pin.display().to_string()))?;
+    Ok(link)
 }
 
 /// Removes every pin: the hooks are gone when this returns. Gives the names of what was removed.
@@ -342,6 +355,10 @@ pub fn detach(folder: &PinFolder) -> Result<Vec<String>, AttachError> {
     // The hooks that redirect go first, so that no connect meets half of the set.
     let links = folder.links();
     for (name, _) in HOOKS.iter().rev() {
+        // A running agent holds its links too. Before Linux 5.9 they go with it.
+        if let Ok(link) = sys::open_pin(&links.join(name)) {
+            let _ = sys::link_detach(link.as_fd());
+        }
         match fs::remove_file(links.join(name)) {
             Ok(()) => removed.push(format!("links/{name}")),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

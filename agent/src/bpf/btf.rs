@@ -117,7 +117,7 @@ impl KernelTypes {
                     }
                     Type::Other
                 }
-                8 | 9 | 10 | 11 => Type::Alias(r.u32(at + 8)?),
+                8..=11 => Type::Alias(r.u32(at + 8)?),
                 _ => Type::Other,
             };
             all.types.push(kept);
@@ -127,7 +127,7 @@ impl KernelTypes {
                     3 => 12,                       // array
                     4 | 5 | 15 | 19 => count * 12, // struct, union, data section, enum64
                     6 | 13 => count * 8,           // enum, function prototype
-                    2 | 7 | 8 | 9 | 10 | 11 | 12 | 16 | 18 => 0,
+                    2 | 7..=12 | 16 | 18 => 0,
                     _ => return Err(BtfError::Malformed { offset: at, expected: "a known kind" }),
                 };
         }

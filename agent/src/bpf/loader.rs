@@ -12,8 +12,8 @@ use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use super::{
-    AttachError, Cgroup, Events, KernelTypes, MapError, Maps, PinFolder, WriterEvents, attach,
-    object,
+    AttachError, Cgroup, Events, KernelTypes, Links, MapError, Maps, PinFolder, WriterEvents,
+    attach, object,
 };
 
 /// Maps that outlive the process. The program arrays are not among them: that is how the kernel notices our end.
@@ -130,6 +130,8 @@ pub struct Loaded {
     pub events: Events,
     /// Writer changes.
     pub writer_events: WriterEvents,
+    /// What is attached.
+    pub links: Links,
     /// Best tier at work.
     pub tier: Tier,
     /// Log lines of the programs; flush it when its descriptor is readable.
@@ -201,9 +203,11 @@ pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
         mark_alive(&mut ebpf, names::AGENT_ALIVE4, "connect4_redirect")?,
         mark_alive(&mut ebpf, names::AGENT_ALIVE6, "connect6_redirect")?,
     ];
+    let mut links = Vec::new();
     for (name, attach_type) in attach::HOOKS {
-        let program = program_fd(&ebpf, name)?;
-        attach::attach(options.pins, options.cgroup, name, attach_type, program.as_fd())?;
+        let program = program_fd(&ebpf, name)?.as_fd();
+        let link = attach::attach(options.pins, options.cgroup, name, attach_type, program)?;
+        links.push((name, link));
     }
     let tier = if t2 {
         Tier::T2
@@ -213,7 +217,7 @@ pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
         Tier::T0
     };
     let alive = Alive { _arrays: alive, _ebpf: ebpf };
-    Ok(Loaded { maps, events, writer_events, tier, log, alive })
+    Ok(Loaded { maps, events, writer_events, links: Links(links), tier, log, alive })
 }
 
 /// What [`probe`] found for one program.

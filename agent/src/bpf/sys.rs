@@ -22,6 +22,7 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `BPF_F_PREORDER` (Linux 6.15): run before the programs of child cgroups.
 pub const BPF_F_PREORDER: u32 = 1 << 6;
@@ -82,6 +83,13 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     attr.u32(0, link.as_raw_fd() as u32);
     attr.u32(4, program.as_raw_fd() as u32);
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Detaches a link, whoever holds it (`BPF_LINK_DETACH`, Linux 5.9).
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.u32(0, link.as_raw_fd() as u32);
+    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// What a cgroup link is attached to (`BPF_OBJ_GET_INFO_BY_FD`, `struct bpf_link_info`).
@@ -175,7 +183,7 @@ impl Attr {
 
     fn u32(&mut self, offset: usize, value: u32) {
         let word = &mut self.0[offset / 8];
-        let shift = if cfg!(target_endian = "little") == (offset % 8 == 0) { 0 } else { 32 };
+        let shift = if cfg!(target_endian = "little") == offset.is_multiple_of(8) { 0 } else { 32 };
         *word |= u64::from(value) << shift;
     }
 

@@ -176,7 +176,8 @@ impl Output<'_> {
         let stdout = io::stdout();
         let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
         let mut data = io::BufWriter::new(stdout.lock());
-        let mut notes = io::stderr().lock();
+        // Not locked: `pgward run` logs there from all its threads for as long as this value lives.
+        let mut notes = io::stderr();
         let mut output = Output {
             data: &mut data,
             notes: &mut notes,

@@ -69,8 +69,11 @@ pub struct Agent {
 
 impl Agent {
     /// How many workers to start on a machine with `cpus` processors.
+    ///
+    /// Left to the agent: one for two processors. The agent is a guest on its clients' host, and fewer workers serve more
+    /// sessions for each wake-up (measured: 8 to 10 % less kernel work per statement with one worker than with two).
     pub fn worker_count(&self, cpus: usize) -> usize {
-        if self.workers == 0 { cpus.clamp(1, WORKERS_AUTO_MAX) } else { self.workers }
+        if self.workers == 0 { (cpus / 2).clamp(1, WORKERS_AUTO_MAX) } else { self.workers }
     }
 }
 

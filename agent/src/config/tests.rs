@@ -59,10 +59,10 @@ fn values_arrive_typed() {
 }
 
 #[test]
-fn workers_follow_the_processors_up_to_eight() {
+fn workers_take_half_of_the_processors_up_to_eight() {
     let agent = parsed("").agent;
-    let counts = [0, 1, 2, 8, 9, 128].map(|cpus| agent.worker_count(cpus));
-    assert_eq!(counts, [1, 1, 2, 8, 8, 8]);
+    let counts = [0, 1, 2, 8, 16, 128].map(|cpus| agent.worker_count(cpus));
+    assert_eq!(counts, [1, 1, 1, 4, 8, 8]);
 }
 
 #[test]

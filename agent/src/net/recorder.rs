@@ -94,6 +94,16 @@ pub struct Decided {
     pub decision: Decision,
 }
 
+/// A startup packet, and where it ended.
+pub struct Hello<'a> {
+    /// Minor version of the protocol that the client asked for.
+    pub minor: u16,
+    /// What it said.
+    pub parameters: &'a startup::Parameters,
+    /// Bytes of the client's stream up to its end.
+    pub base: u64,
+}
+
 impl Recorder {
     /// For a session whose startup packet was read: `base` bytes of the client's stream are behind it.
     pub fn new(
@@ -102,10 +112,9 @@ impl Recorder {
         flow: Flow,
         opener: Arc<Who>,
         registration: Registration,
-        minor: u16,
-        parameters: &startup::Parameters,
-        base: u64,
+        hello: Hello<'_>,
     ) -> Self {
+        let Hello { minor, parameters, base } = hello;
         let user = parameters.value(b"user").unwrap_or_default();
         let database = parameters.value(b"database").filter(|d| !d.is_empty()).unwrap_or(user);
         let startup = Startup {

@@ -25,7 +25,7 @@ use super::{
     dial::{self, DialError},
     error::chain,
     identify::Who,
-    recorder::{Ended, Recorder},
+    recorder::{Ended, Hello, Recorder},
     registry::Shown,
     relay::{End, Peer, Relay, RelayError},
     worker::Context,
@@ -199,9 +199,7 @@ async fn run_session(
         flow,
         who,
         registration,
-        minor,
-        &parameters,
-        consumed,
+        Hello { minor, parameters: &parameters, base: consumed },
     );
     let dialled = tokio::select! {
         biased;

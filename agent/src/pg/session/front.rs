@@ -459,3 +459,45 @@ fn set_text(statement: &mut Statement, text: Result<&[u8], BytesFault>, body: &[
     statement.text_bytes = text.len();
     statement.text_state = state;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::codec::Limits;
+
+    fn ready() -> Session {
+        let mut session = Session::new(Limits::default());
+        let hello = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+        assert_eq!(session.handle_backend(0, hello), Ok(hello.len()));
+        while session.poll_event().is_some() {}
+        session
+    }
+
+    #[test]
+    fn a_torn_header_wants_the_rest_of_it() {
+        let mut session = ready();
+        for bytes in 1..HEADER_BYTES {
+            assert_eq!(session.handle_frontend(0, &b"Q\0\0\0\x06"[..bytes]), Ok(0));
+            assert_eq!(session.frontend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
+            assert_eq!(session.handle_backend(0, &b"S\0\0\0\x06"[..bytes]), Ok(0));
+            assert_eq!(session.backend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_row_released_in_part_leaves_the_client_in_the_middle_of_it() {
+        let mut session = ready();
+        let query = b"Q\0\0\0\x06;\0";
+        assert_eq!(session.handle_frontend(0, query), Ok(0));
+        let Some(Event::StatementReady(statement)) = session.poll_event() else {
+            panic!("no statement");
+        };
+        session.handle_decision(statement.id, crate::pg::session::Decision::Forward);
+        assert_eq!(session.handle_frontend(0, query), Ok(query.len()));
+        assert!(!session.backend_is_mid_message());
+        assert_eq!(session.handle_backend(0, b"D\0\0\0\x0b\0\x01\0\0"), Ok(9));
+        assert!(session.backend_is_mid_message());
+        assert_eq!(session.handle_backend(0, b"\0\x01x"), Ok(3));
+        assert!(!session.backend_is_mid_message());
+    }
+}
