@@ -42,6 +42,11 @@ pub fn privileged_with(test: &str, program: &str) -> bool {
     privileged(test) && pass(test, find_program(program).err(), SKIP_KERNEL)
 }
 
+/// A kernel test found out on its way that it cannot run: fails it, or says so where that is allowed.
+pub fn unable(test: &str, reason: anyhow::Error) {
+    pass(test, Some(reason), SKIP_KERNEL);
+}
+
 /// The Python of `cargo xtask`'s tool folder when it can import `module`; `None`, after printing the reason, when not and
 /// [`SKIP_CLIENTS`] is set. Panics when it is not set.
 #[must_use]

@@ -199,12 +199,18 @@ fn doctor_names_each_program_and_the_tier_the_agent_then_uses() -> Result {
     let scene = Scene::new("doctor", server.address().port())?;
     let told = host::output(&mut scene.agent.command(&["doctor"])?)?;
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
-    for program in ["connect4", "connect6", "sock_ops", "egress", "getpeername4", "getpeername6"] {
-        assert!(text.contains(program), "no word of {program}:\n{text}");
+    let line = |words: &str| text.lines().find(|line| line.contains(words)).unwrap_or_default();
+    for program in ["connect4", "connect6", "sock_ops", "hold_syn", "getpeername4", "getpeername6"]
+    {
+        assert!(line(&format!("program `{program}")).starts_with("ok"), "{program}:\n{text}");
     }
-    for tier in scene.tiers()? {
-        assert!(text.contains(&tier), "no word of {tier}:\n{text}");
-    }
+    // What doctor promises is what the agent then has: nothing else, and the best of it.
+    let promised = ["T0", "T1", "T2"].map(|tier| (tier, line(&format!("tier {tier}"))));
+    let promised = promised.iter().filter(|(_, line)| line.starts_with("ok"));
+    let promised: Vec<&str> = promised.map(|(tier, _)| *tier).collect();
+    let used = scene.tiers()?;
+    assert!(used.iter().all(|tier| promised.contains(&tier.as_str())), "{used:?}:\n{text}");
+    assert_eq!(used.last().map(String::as_str), promised.last().copied(), "{used:?}:\n{text}");
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! Buffers that overflow: what was lost is counted, recorded, and never passed off as knowledge.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 
+use anyhow::Context;
 use pgward_tests::agent::Agent;
-use pgward_tests::scene::{Scene, mark};
+use pgward_tests::gate::unable;
+use pgward_tests::netns::{Loopback, NetNs};
+use pgward_tests::scene::{self, Scene, mark};
 use pgward_tests::script::ScriptedServer;
 use pgward_tests::wait::PATIENCE;
 use serde_json::Value;
@@ -15,6 +18,12 @@ const EVENTS: usize = 12_000;
 
 /// More changes of writer than fit into one mebibyte at 112 bytes each, with room to spare.
 const CHANGES: usize = 14_000;
+
+/// More connects than the table of pending hand-overs has places (16384).
+const PENDING: usize = 16_500;
+
+/// How many of the last of them are tried: they came when the table was full.
+const LAST: usize = 100;
 
 fn sum(records: &[Value], event: &str) -> u64 {
     let counted = records.iter().filter(|record| record["event"] == event);
@@ -76,6 +85,8 @@ fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
     let scene = Scene::new("flood", server.address().port())?;
     if !scene.tiers()?.iter().any(|tier| tier != "T0") {
         // Without a tier that sees writers there is nothing to lose; other tests say what is recorded then.
+        let reason = anyhow::anyhow!("no tier of this kernel sees writers");
+        unable("a_statement_whose_writers_were_lost_does_not_claim_to_know_them", reason);
         return Ok(());
     }
     let mark = mark("flood");
@@ -89,5 +100,44 @@ fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
     scene
         .agent
         .wait_for(|r| r["event"] == "events_lost" && r["source"] == "writer_events", PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn connections_beyond_the_pending_table_never_pass_without_an_identity() -> Result {
+    gate!();
+    // In a namespace nobody has seen, every SYN is held, and each takes a place in the table.
+    let netns = NetNs::new(Loopback::Up)?;
+    let listener = netns.inside(|| Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))?;
+    let server = ScriptedServer::on(listener)?;
+    let port = server.address().port();
+    let scene =
+        Scene::with("pile", Agent::builder().intercept(port).set("netns", "hold_ms", "20000"))?;
+    let mark = mark("pile");
+    let (address, told) = (server.address().to_string(), format!("mark={mark}"));
+    let agent = format!("agent={}", scene.agent.pid()?);
+    let (count, last) = (format!("count={PENDING}"), format!("last={LAST}"));
+    let mut client = scene::client(&["pile", &address, &count, &last, &told, &agent])?;
+    netns.enter(&mut client);
+    scene.cgroup.enter(&mut client)?;
+    let report = scene::report(&mut client).with_context(|| scene.agent.story())?;
+    assert_eq!(server.direct(), 0, "{report}");
+    let done = report["done"].as_u64().context("done")?;
+    let starts = scene.agent.wait_for_all(PATIENCE, |records| {
+        let told = records.iter().filter(|r| r["text"].as_str().is_some_and(|t| t.contains(&mark)));
+        let sessions: Vec<&Value> = told.map(|statement| &statement["session"]).collect();
+        let starts = records.iter().filter(|r| r["event"] == "session_start");
+        let starts: Vec<Value> =
+            starts.filter(|start| sessions.contains(&&start["session"])).cloned().collect();
+        (starts.len() as u64 >= done).then_some(starts)
+    })?;
+    // Whoever got through has an identity; whoever had no place in the table was refused, and that was said.
+    assert!(starts.iter().all(|start| start["actor"]["pid"] == report["pid"]), "{report}");
+    assert!(done < LAST as u64, "the table was full: {report}");
+    let unknown = |record: &Value| {
+        let reason = record["reason"].as_str().unwrap_or_default();
+        record["event"] == "refused" && reason != "abandoned"
+    };
+    scene.agent.wait_for(unknown, PATIENCE)?;
     Ok(())
 }

@@ -1,14 +1,20 @@
 //! Many connections, and many namespaces.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgward_tests::script::ScriptedServer;
 use pgward_tests::wire::Session;
 use serde_json::{Value, json};
+use socket2::Socket;
 
 use crate::{Arguments, connect, raw};
 
@@ -63,6 +69,55 @@ pub(crate) fn knock(arguments: &Arguments) -> Result<Value> {
         }
     }
     Ok(json!({ "pid": std::process::id(), "done": done, "failures": failures }))
+}
+
+/// `pile ADDRESS count=N last=N mark=TEXT agent=PID`: while the agent sleeps, starts that many connects without waiting for
+/// any; then, with the agent awake, tries a session on each of the last ones. Reports how many of those succeeded.
+pub(crate) fn pile(arguments: &Arguments) -> Result<Value> {
+    let (count, last) = (arguments.number("count")?, arguments.number("last")?);
+    let mark = arguments.option("mark")?;
+    let agent = Pid::from_raw(i32::try_from(arguments.number("agent")?)?);
+    let files = u64::try_from(count)? + 100;
+    setrlimit(Resource::RLIMIT_NOFILE, files, files).context("setrlimit")?;
+    kill(agent, Signal::SIGSTOP)?;
+    let sockets = start_all(arguments.address, count);
+    kill(agent, Signal::SIGCONT)?;
+    let mut sockets = sockets?;
+    let tried = sockets.split_off(count - last);
+    drop(sockets);
+    let mut failures = BTreeMap::<String, u64>::new();
+    let mut done = 0;
+    for socket in tried {
+        match talk(socket, mark) {
+            Ok(()) => done += 1,
+            Err(error) => *failures.entry(name_of(&error)).or_default() += 1,
+        }
+    }
+    Ok(json!({ "pid": std::process::id(), "done": done, "failures": failures }))
+}
+
+fn start_all(address: SocketAddr, count: usize) -> Result<Vec<Socket>> {
+    let mut sockets = Vec::with_capacity(count);
+    for number in 0..count {
+        let socket = connect::socket(address)?;
+        socket.set_nonblocking(true)?;
+        match raw::connect(&socket, address) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+            other => anyhow::bail!("connect {number} gave {other:?}"),
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn talk(socket: Socket, mark: &str) -> Result<()> {
+    connect::await_writable(&socket)?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let source = socket.local_addr()?.as_socket().context("an address")?;
+    let mut session = Session::start(TcpStream::from(OwnedFd::from(socket)))?;
+    session.value(&format!("select '{mark} source={source}.'"))?;
+    Ok(())
 }
 
 /// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the
