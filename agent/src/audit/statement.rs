@@ -154,8 +154,6 @@ named! {
         Describe = "describe",
         /// `Close` that failed.
         Close = "close",
-        /// `Flush` that failed.
-        Flush = "flush",
     }
 }
 

@@ -480,7 +480,6 @@ fn kind(kind: core::Kind) -> StatementKind {
         core::Kind::FunctionCall => StatementKind::FunctionCall,
         core::Kind::Describe => StatementKind::Describe,
         core::Kind::Close => StatementKind::Close,
-        core::Kind::Flush => StatementKind::Flush,
     }
 }
 

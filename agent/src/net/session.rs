@@ -87,7 +87,7 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
         }
         Err(error) => {
             let (reason, reply) = match &error {
-                OpeningError::Protocol(error) => ("protocol_violation", Some(error.reply())),
+                OpeningError::Protocol(error) => ("protocol_violation", error.reply()),
                 OpeningError::TimedOut(_) => ("startup_timeout", None),
                 OpeningError::Stopping => ("agent_stopped", None),
                 OpeningError::Client(_) => {
@@ -323,7 +323,7 @@ fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
                     EndReason::ProtocolViolation
                 }
             };
-            (reason, Some(chain(&error)), Some(error.reply()), false)
+            (reason, Some(chain(&error)), error.reply(), false)
         }
         Ending::Relayed(Err(RelayError::NotRecorded(error))) => {
             (EndReason::RecordingFailed, Some(error.to_string()), Some(not_recorded(error)), false)

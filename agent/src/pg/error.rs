@@ -191,12 +191,17 @@ impl Error {
         Self::Bytes { side: Side::Server, fault }
     }
 
-    /// What the client is told before its connection is closed.
+    /// What the client is told before its connection is closed; `None` where the server itself says nothing and only
+    /// logs (`COMMERROR`): lengths that make no sense, after which nobody knows where messages begin.
     ///
     /// Texts follow the server's own where it has one. Total over all errors; reveals nothing
     /// about hosts, other users or settings beyond the size limit itself.
-    pub fn reply(&self) -> Reply {
-        match self {
+    pub fn reply(&self) -> Option<Reply> {
+        Some(match self {
+            Self::Bytes {
+                side: Side::Client,
+                fault: BytesFault::Length { .. } | BytesFault::StartupLength { .. },
+            } => return None,
             Self::Bytes { side: Side::Client, fault } => Reply::fatal(*b"08P01", fault_text(fault)),
             Self::Bytes { side: Side::Server, fault: _ }
             | Self::Sequence { side: Side::Server, fault: _ } => {
@@ -211,7 +216,7 @@ impl Error {
                     Cow::Owned(format!("message exceeds the limit of {max} bytes")),
                 ),
             },
-        }
+        })
     }
 }
 
@@ -362,12 +367,19 @@ mod tests {
             ),
         ];
         for (error, sqlstate, text) in cases {
-            let reply = error.reply();
+            let reply = error.reply().expect("it is told");
             assert_eq!(
                 (reply.severity, reply.sqlstate, reply.text.as_ref()),
                 (Severity::Fatal, sqlstate, text)
             );
         }
+    }
+
+    #[test]
+    fn lengths_without_sense_get_no_answer_as_from_the_server() {
+        let length = BytesFault::Length { tag: b'Q', found: 3, max: 9 };
+        assert_eq!(Error::client(length).reply(), None);
+        assert_eq!(Error::client(BytesFault::StartupLength { found: 7 }).reply(), None);
     }
 
     #[test]

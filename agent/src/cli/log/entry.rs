@@ -240,7 +240,7 @@ fn statement(record: &Value) -> String {
         _ => text,
     };
     match record["kind"].as_str() {
-        Some("parse" | "bind" | "describe" | "close" | "flush") => {
+        Some("parse" | "bind" | "describe" | "close") => {
             format!("({}) {text}", shown(record, "kind"))
         }
         _ => text,
