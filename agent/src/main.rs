@@ -10,9 +10,6 @@ use pgward::{
 };
 use tracing_subscriber::EnvFilter;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     Output::of_process(|output| match &command {
