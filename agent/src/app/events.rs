@@ -46,11 +46,14 @@ pub(super) fn start(
     identifier: Arc<Identifier>,
     sink: Sink,
 ) -> io::Result<()> {
-    // What was lost before this start was lost to an earlier agent, or to none: it is reported all the same, once.
     let (to_record, waiting) = sync_channel(TO_RECORD_MAX);
     let clerk = Clerk { identifier, sink: sink.clone() };
     thread::Builder::new().name("refusals".into()).spawn(move || clerk.run(&waiting))?;
-    let reader = Reader { maps, namespaces, to_record, sink, lost: [0; 2], links: Some(links) };
+    // Events lost while no agent ran are recorded now, those that an earlier one recorded are not. Changes of writer were lost
+    // to sessions of an earlier agent, which said so.
+    let lost = [maps.events_lost_recorded(), maps.counter(Counter::WriterEventsLost)]
+        .map(|count| count.unwrap_or(0));
+    let reader = Reader { maps, namespaces, to_record, sink, lost, links: Some(links) };
     thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
@@ -59,6 +62,7 @@ struct Reader {
     namespaces: Namespaces,
     to_record: SyncSender<Event>,
     sink: Sink,
+    /// Losses recorded: of events, of changes of writer.
     lost: [u64; 2],
     /// Until they were found detached.
     links: Option<Links>,
@@ -134,6 +138,12 @@ impl Reader {
                 record_event(&self.sink, Now::read(), &record);
             }
         }
+                // Between the record and this note an end would make the next agent tell them again: better than never.
+                if counter == Counter::EventsLost
+                    && let Err(error) = self.maps.note_events_lost(total)
+                {
+                    warn!(%error, "cannot note what was recorded as lost");
+                }
     }
 }
 

@@ -342,7 +342,6 @@ fn settings(config: &Config) -> Settings {
             OnAgentDown::Block => on_agent_down::BLOCK,
             OnAgentDown::Allow => on_agent_down::ALLOW,
         },
-        hold_ns: hold.as_nanos() as u64,
         hold_syn_jiffies: jiffies.clamp(2, 1000) as u32,
         listen_port: config.listen.port.get().to_be_bytes(),
         ..Settings::default()

@@ -112,7 +112,7 @@ pub struct Options<'a> {
     pub cgroup: &'a Cgroup,
     /// Links and maps are pinned here.
     pub pins: &'a PinFolder,
-    /// Settings; `tx_timestamp` is filled in by the loader.
+    /// Settings; `tx_timestamp` is filled in by the loader, `events_lost_recorded` stays as it was.
     pub settings: Settings,
     /// Destinations: prefix bits, key, action.
     pub targets: &'a [(u32, TargetKey, u32)],
