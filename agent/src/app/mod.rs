@@ -45,6 +45,7 @@ use crate::{
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
         recorder::Recording,
+        refusals::Refusals,
         registry::Registry,
         worker::{Context, Stop, Workers},
         writers::Writers,
@@ -131,16 +132,14 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
-    events::start(
-        events,
-        program_log,
-        links,
-        maps.clone(),
-        namespaces.clone(),
-        identifier.clone(),
-        sink.clone(),
-    )
-    .map_err(system("starting a thread"))?;
+    let refusals = Refusals::new(sink.clone());
+    let clerk = events::Clerk {
+        identifier: identifier.clone(),
+        refusals: refusals.clone(),
+        sink: sink.clone(),
+    };
+    events::start(events, program_log, links, maps.clone(), namespaces.clone(), clerk)
+        .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
     let stop = Arc::<Stop>::default();
@@ -186,7 +185,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
-        let acceptors = Acceptors::new(maps, workers, sink.clone());
+        let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
         let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false, shown: &shown };
         tokio::select! {
             reason = main.until_stopped() => reason,
@@ -198,6 +197,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     stop.ring();
     drop(runtime);
     join(threads);
+    refusals.flush_all();
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
