@@ -128,8 +128,11 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let sink = log.sink();
     record_start(&sink, config, file, &log, &cgroup, tier)?;
 
-    let namespace_settings =
-        namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
+    let namespace_settings = namespaces::Settings {
+        port: config.listen.port.get(),
+        idle: config.netns.idle,
+        hold: config.netns.hold,
+    };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
     let refusals = Refusals::new(sink.clone());
@@ -144,7 +147,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let registry = Arc::<Registry>::default();
     let stop = Arc::<Stop>::default();
     let writers = Writers::new(writer_events, maps.clone());
-    let dialer = Dialer::new(maps.clone(), namespaces);
+    let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
     let audit = Arc::new(config.audit.clone());
     let context = || Context {
@@ -186,7 +189,14 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
         let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
-        let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false, shown: &shown };
+        let main = Main {
+            acceptors,
+            namespaces,
+            changes,
+            sink: sink.clone(),
+            starting: true,
+            shown: &shown,
+        };
         tokio::select! {
             reason = main.until_stopped() => reason,
             () = crate::control::serve(&socket, &shown) => Ok("control socket ended"),
@@ -213,9 +223,11 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
 /// The main task: namespaces come and go, signals stop it.
 struct Main<'a> {
     acceptors: Acceptors,
+    namespaces: Namespaces,
     changes: mpsc::Receiver<Change>,
     sink: Sink,
-    own_ready: bool,
+    /// Until the agent listens in its own namespace.
+    starting: bool,
     shown: &'a control::Shown,
 }
 
@@ -237,6 +249,7 @@ impl Main<'_> {
         .inspect(|_| self.acceptors.close_all())
     }
 
+    /// An error ends the agent: the start failed.
     fn change(&mut self, change: Change) -> Result<(), AppError> {
         let (change, cookie, inode, port, held, detail) = match change {
             Change::Opened {
@@ -248,14 +261,19 @@ impl Main<'_> {
                 held,
                 loopback_was_down,
             } => {
-                self.acceptors
-                    .open(cookie, listeners, &sessions)
-                    .map_err(system("watching a listener"))?;
+                if let Err(source) = self.acceptors.open(cookie, listeners, &sessions) {
+                    self.namespaces.give_up(cookie);
+                    let error = NamespaceError::System { call: "epoll_ctl", source };
+                    return self.change(Change::Failed { cookie, error });
+                }
                 info!(cookie, inode, port, loopback_was_down, "listening in a network namespace");
                 let detail = loopback_was_down.then(|| "lo was down and was brought up".to_owned());
                 (NamespaceChange::Opened, cookie, Some(inode), Some(port), Some(held), detail)
             }
             Change::Failed { cookie, error } => {
+                if self.starting && cookie == self.namespaces.own_cookie() {
+                    return Err(error.into());
+                }
                 warn!(cookie, error = %chain(&error), "cannot listen in a network namespace");
                 (NamespaceChange::Failed, cookie, None, None, None, Some(chain(&error)))
             }
@@ -282,8 +300,11 @@ impl Main<'_> {
         if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
             warn!(%error, "namespace change not recorded");
         }
-        if !self.own_ready && change == NamespaceChange::Opened {
-            self.own_ready = true;
+        if cookie == self.namespaces.own_cookie()
+            && change == NamespaceChange::Opened
+            && self.starting
+        {
+            self.starting = false;
             notify::ready();
             info!("ready");
         }
