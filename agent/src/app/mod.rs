@@ -2,7 +2,7 @@
 //!
 //! Start: lock on the cgroup, log, programs (from here on connects are held, not lost), threads, the agent's own namespace,
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
-//! let pass, as configured; `pgward detach` removes them.
+//! let pass, as configured; `pgward detach` removes them. A start that fails before `READY` takes back the hooks that it made.
 
 mod control;
 pub mod doctor;
@@ -35,7 +35,7 @@ use crate::{
         AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
         Record, SessionIds, Sink, Stamp, Tier,
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, sys},
+    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
     net::{
@@ -122,7 +122,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         tx_timestamp: requirement(config.bpf.tx_timestamp),
         sendmsg_tracepoint: requirement(config.bpf.sendmsg_tracepoint),
     })?;
-    let Loaded { maps, events, writer_events, links, tier, log: program_log, alive } = loaded;
+    let Loaded { maps, events, writer_events, links, tier, log: program_log, alive, undo } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
     let sink = log.sink();
@@ -194,7 +194,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
             namespaces,
             changes,
             sink: sink.clone(),
-            starting: true,
+            starting: Some(undo),
             shown: &shown,
         };
         tokio::select! {
@@ -226,8 +226,8 @@ struct Main<'a> {
     namespaces: Namespaces,
     changes: mpsc::Receiver<Change>,
     sink: Sink,
-    /// Until the agent listens in its own namespace.
-    starting: bool,
+    /// Until the agent listens in its own namespace; a start that does not come so far leaves no new hooks behind.
+    starting: Option<Undo>,
     shown: &'a control::Shown,
 }
 
@@ -271,7 +271,7 @@ impl Main<'_> {
                 (NamespaceChange::Opened, cookie, Some(inode), Some(port), Some(held), detail)
             }
             Change::Failed { cookie, error } => {
-                if self.starting && cookie == self.namespaces.own_cookie() {
+                if self.starting.is_some() && cookie == self.namespaces.own_cookie() {
                     return Err(error.into());
                 }
                 warn!(cookie, error = %chain(&error), "cannot listen in a network namespace");
@@ -302,9 +302,9 @@ impl Main<'_> {
         }
         if cookie == self.namespaces.own_cookie()
             && change == NamespaceChange::Opened
-            && self.starting
+            && let Some(undo) = self.starting.take()
         {
-            self.starting = false;
+            undo.keep();
             notify::ready();
             info!("ready");
         }
