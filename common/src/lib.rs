@@ -18,6 +18,12 @@ pub use settings::*;
 /// of a shared type.
 pub const ABI_VERSION: u32 = 1;
 
+/// Entries of the destinations trie: at least as many as the configuration allows.
+pub const TARGETS_MAX: u32 = 16_384;
+
+/// Network namespaces that are known at once. Beyond, connects from further ones are refused.
+pub const NAMESPACES_MAX: u32 = 16_384;
+
 /// Names of the maps, as in the programs' object file and in the pin folder.
 pub mod maps {
     /// Array of one [`crate::Settings`].

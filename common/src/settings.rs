@@ -8,8 +8,9 @@ pub struct Settings {
     pub abi_version: u32,
     /// One of [`on_agent_down`].
     pub on_agent_down: u32,
-    /// How long a SYN is held for a namespace that has no listener yet, nanoseconds.
-    pub hold_ns: u64,
+    /// The agents' own note, of no use to the programs: how many of [`Counter::EventsLost`] are in the log. It stays with the
+    /// counter over restarts, so that each loss is recorded once.
+    pub events_lost_recorded: u64,
     /// First SYN timer of a held connection, in jiffies (`BPF_SOCK_OPS_TIMEOUT_INIT`); 0 leaves the kernel's.
     pub hold_syn_jiffies: u32,
     /// Port of the agent's listeners in namespaces that are not open yet, network order.
@@ -89,7 +90,7 @@ pub mod action {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetnsState {
-    /// When the namespace was first seen, or when its state last changed, nanoseconds since boot.
+    /// When the namespace was first seen, nanoseconds since boot; 0 once the agent has set a state.
     pub since_boottime_ns: u64,
     /// One of [`netns_state`].
     pub state: u32,
@@ -183,9 +184,11 @@ impl Counter {
 }
 
 const _: () = {
-    use core::mem::size_of;
+    use core::mem::{offset_of, size_of};
     assert!(
         size_of::<Settings>() == 32
+            && offset_of!(Settings, events_lost_recorded) == 8
+            && offset_of!(Settings, listen_port) == 20
             && size_of::<TargetKey>() == 18
             && size_of::<NetnsState>() == 24
     );

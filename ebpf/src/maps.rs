@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf},
 };
 use pgward_common::{
-    AgentTag, COUNTERS as COUNTER_COUNT, Flow, HandoverKey, NetnsState, Settings, TargetKey, Writer,
+    AgentTag, COUNTERS as COUNTER_COUNT, Flow, HandoverKey, NAMESPACES_MAX, NetnsState, Settings,
+    TARGETS_MAX, TargetKey, Writer,
 };
 
 use crate::sock::{CLONE, NO_PREALLOC, SocketStorage};
@@ -14,7 +15,7 @@ use crate::sock::{CLONE, NO_PREALLOC, SocketStorage};
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
 #[map]
-pub static TARGETS: LpmTrie<TargetKey, u32> = LpmTrie::with_max_entries(4096, 0);
+pub static TARGETS: LpmTrie<TargetKey, u32> = LpmTrie::with_max_entries(TARGETS_MAX, 0);
 
 #[btf_map]
 pub static AGENT_SOCKETS: SocketStorage<AgentTag, { NO_PREALLOC | CLONE }> = SocketStorage::new();
@@ -29,7 +30,7 @@ pub static WRITERS: SocketStorage<Writer, NO_PREALLOC> = SocketStorage::new();
 pub static HANDOVER: HashMap<HandoverKey, Flow> = HashMap::with_max_entries(16384, 0);
 
 #[map]
-pub static NAMESPACES: HashMap<u64, NetnsState> = HashMap::with_max_entries(4096, 0);
+pub static NAMESPACES: HashMap<u64, NetnsState> = HashMap::with_max_entries(NAMESPACES_MAX, 0);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

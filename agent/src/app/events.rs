@@ -5,29 +5,30 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pgward_common::{Counter, Event, Flow, event_kind};
+use pgward_common::{Actor, Counter, Event, event_kind};
 use tracing::{debug, error, warn};
 
 use crate::{
     audit::{
-        AllowedUnseen, BootNanos, EventsLost, LostSource, NotRecorded, Now, Record, Recorded,
-        Refused, Sink, Stamp, WallNanos,
+        AllowedUnseen, BootNanos, EventsLost, LostSource, NotRecorded, Now, Record, Recorded, Sink,
+        Stamp, WallNanos,
     },
     bpf::{Events, Links, Maps, ProgramLog},
     net::{
-        identify::{Answer, Identifier, Who},
+        dial,
+        identify::{Identifier, Who},
         namespaces::Namespaces,
+        refusals::{Refusal, Refusals, WINDOW},
     },
 };
 
@@ -43,14 +44,16 @@ pub(super) fn start(
     links: Links,
     maps: Arc<Maps>,
     namespaces: Namespaces,
-    identifier: Arc<Identifier>,
-    sink: Sink,
+    clerk: Clerk,
 ) -> io::Result<()> {
-    // What was lost before this start was lost to an earlier agent, or to none: it is reported all the same, once.
     let (to_record, waiting) = sync_channel(TO_RECORD_MAX);
-    let clerk = Clerk { identifier, sink: sink.clone() };
+    let sink = clerk.sink.clone();
     thread::Builder::new().name("refusals".into()).spawn(move || clerk.run(&waiting))?;
-    let reader = Reader { maps, namespaces, to_record, sink, lost: [0; 2], links: Some(links) };
+    // Events lost while no agent ran are recorded now, those that an earlier one recorded are not. Changes of writer were lost
+    // to sessions of an earlier agent, which said so.
+    let lost = [maps.events_lost_recorded(), maps.counter(Counter::WriterEventsLost)]
+        .map(|count| count.unwrap_or(0));
+    let reader = Reader { maps, namespaces, to_record, sink, lost, links: Some(links) };
     thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
@@ -59,14 +62,17 @@ struct Reader {
     namespaces: Namespaces,
     to_record: SyncSender<Event>,
     sink: Sink,
+    /// Losses recorded: of events, of changes of writer.
     lost: [u64; 2],
     /// Until they were found detached.
     links: Option<Links>,
 }
 
-struct Clerk {
-    identifier: Arc<Identifier>,
-    sink: Sink,
+/// Records what happened to connections that are no sessions.
+pub(super) struct Clerk {
+    pub(super) identifier: Arc<Identifier>,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) sink: Sink,
 }
 
 impl Reader {
@@ -132,6 +138,12 @@ impl Reader {
                     detail: Some("the ring buffer was full"),
                 };
                 record_event(&self.sink, Now::read(), &record);
+                // Between the record and this note an end would make the next agent tell them again: better than never.
+                if counter == Counter::EventsLost
+                    && let Err(error) = self.maps.note_events_lost(total)
+                {
+                    warn!(%error, "cannot note what was recorded as lost");
+                }
             }
         }
     }
@@ -139,8 +151,13 @@ impl Reader {
 
 impl Clerk {
     fn run(self, events: &Receiver<Event>) {
-        while let Ok(event) = events.recv() {
-            self.event(&event);
+        loop {
+            match events.recv_timeout(WINDOW) {
+                Ok(event) => self.event(&event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.refusals.flush();
         }
     }
 
@@ -156,11 +173,11 @@ impl Clerk {
             }
             event_kind::ABANDONED => self.refused("abandoned", event),
             event_kind::ALLOWED_UNSEEN => {
-                let who = self.who(flow);
+                let who = self.who(&flow.opener);
                 let now = Now::read();
                 let record = AllowedUnseen {
                     actor: Some(&who.full),
-                    destination: Some(destination(flow)),
+                    destination: Some(dial::destination(flow)),
                     since: Some(WallNanos::at(BootNanos(event.header.boottime_ns), now)),
                     count: 1,
                 };
@@ -170,27 +187,22 @@ impl Clerk {
         }
     }
 
-    fn refused(&self, reason: &str, event: &Event) {
-        let who = self.who(&event.flow);
+    fn refused(&self, reason: &'static str, event: &Event) {
         let detail = match reason {
-            "abandoned" => Some("closed before the agent took it over"),
+            "abandoned" => Some("closed before the agent took it over".to_owned()),
             _ => None,
         };
-        let record = Refused {
+        let refusal = Refusal {
             reason,
             detail,
-            actor: Some(&who.full),
-            destination: Some(destination(&event.flow)),
-            count: 1,
+            actor: Some(event.flow.opener),
+            destination: Some(dial::destination(&event.flow)),
         };
-        record_event(&self.sink, Now::read(), &record);
+        self.refusals.add(refusal, |actor| self.who(actor));
     }
 
-    fn who(&self, flow: &Flow) -> Arc<Who> {
-        match self.identifier.ask(flow.opener) {
-            Answer::Known(who) => who,
-            later @ Answer::Later(_) => later.answered_blocking(&flow.opener),
-        }
+    fn who(&self, actor: &Actor) -> Arc<Who> {
+        self.identifier.ask(*actor).answered_blocking(actor)
     }
 }
 
@@ -199,9 +211,4 @@ fn record_event<'r>(sink: &Sink, now: Now, record: impl Into<Record<'r>>) {
     if let Err(error) = recorded {
         warn!(%error, "a kernel event was not recorded");
     }
-}
-
-fn destination(flow: &Flow) -> SocketAddr {
-    let ip: IpAddr = Ipv6Addr::from(flow.destination).to_canonical();
-    SocketAddr::new(ip, u16::from_be_bytes(flow.destination_port))
 }

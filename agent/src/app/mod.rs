@@ -2,7 +2,7 @@
 //!
 //! Start: lock on the cgroup, log, programs (from here on connects are held, not lost), threads, the agent's own namespace,
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
-//! let pass, as configured; `pgward detach` removes them.
+//! let pass, as configured; `pgward detach` removes them. A start that fails before `READY` takes back the hooks that it made.
 
 mod control;
 pub mod doctor;
@@ -35,7 +35,7 @@ use crate::{
         AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
         Record, SessionIds, Sink, Stamp, Tier,
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, sys},
+    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
     net::{
@@ -45,6 +45,7 @@ use crate::{
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
         recorder::Recording,
+        refusals::Refusals,
         registry::Registry,
         worker::{Context, Stop, Workers},
         writers::Writers,
@@ -121,31 +122,32 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         tx_timestamp: requirement(config.bpf.tx_timestamp),
         sendmsg_tracepoint: requirement(config.bpf.sendmsg_tracepoint),
     })?;
-    let Loaded { maps, events, writer_events, links, tier, log: program_log, alive } = loaded;
+    let Loaded { maps, events, writer_events, links, tier, log: program_log, alive, undo } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
     let sink = log.sink();
     record_start(&sink, config, file, &log, &cgroup, tier)?;
 
-    let namespace_settings =
-        namespaces::Settings { port: config.listen.port.get(), idle: config.netns.idle };
+    let namespace_settings = namespaces::Settings {
+        port: config.listen.port.get(),
+        idle: config.netns.idle,
+        hold: config.netns.hold,
+    };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
-    events::start(
-        events,
-        program_log,
-        links,
-        maps.clone(),
-        namespaces.clone(),
-        identifier.clone(),
-        sink.clone(),
-    )
-    .map_err(system("starting a thread"))?;
+    let refusals = Refusals::new(sink.clone());
+    let clerk = events::Clerk {
+        identifier: identifier.clone(),
+        refusals: refusals.clone(),
+        sink: sink.clone(),
+    };
+    events::start(events, program_log, links, maps.clone(), namespaces.clone(), clerk)
+        .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
     let stop = Arc::<Stop>::default();
     let writers = Writers::new(writer_events, maps.clone());
-    let dialer = Dialer::new(maps.clone(), namespaces);
+    let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
     let audit = Arc::new(config.audit.clone());
     let context = || Context {
@@ -186,8 +188,15 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
-        let acceptors = Acceptors::new(maps, workers, sink.clone());
-        let main = Main { acceptors, changes, sink: sink.clone(), own_ready: false, shown: &shown };
+        let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
+        let main = Main {
+            acceptors,
+            namespaces,
+            changes,
+            sink: sink.clone(),
+            starting: Some(undo),
+            shown: &shown,
+        };
         tokio::select! {
             reason = main.until_stopped() => reason,
             () = crate::control::serve(&socket, &shown) => Ok("control socket ended"),
@@ -198,6 +207,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     stop.ring();
     drop(runtime);
     join(threads);
+    refusals.flush_all();
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
@@ -213,9 +223,11 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
 /// The main task: namespaces come and go, signals stop it.
 struct Main<'a> {
     acceptors: Acceptors,
+    namespaces: Namespaces,
     changes: mpsc::Receiver<Change>,
     sink: Sink,
-    own_ready: bool,
+    /// Until the agent listens in its own namespace; a start that does not come so far leaves no new hooks behind.
+    starting: Option<Undo>,
     shown: &'a control::Shown,
 }
 
@@ -237,6 +249,7 @@ impl Main<'_> {
         .inspect(|_| self.acceptors.close_all())
     }
 
+    /// An error ends the agent: the start failed.
     fn change(&mut self, change: Change) -> Result<(), AppError> {
         let (change, cookie, inode, port, held, detail) = match change {
             Change::Opened {
@@ -248,14 +261,19 @@ impl Main<'_> {
                 held,
                 loopback_was_down,
             } => {
-                self.acceptors
-                    .open(cookie, listeners, &sessions)
-                    .map_err(system("watching a listener"))?;
+                if let Err(source) = self.acceptors.open(cookie, listeners, &sessions) {
+                    self.namespaces.give_up(cookie);
+                    let error = NamespaceError::System { call: "epoll_ctl", source };
+                    return self.change(Change::Failed { cookie, error });
+                }
                 info!(cookie, inode, port, loopback_was_down, "listening in a network namespace");
                 let detail = loopback_was_down.then(|| "lo was down and was brought up".to_owned());
                 (NamespaceChange::Opened, cookie, Some(inode), Some(port), Some(held), detail)
             }
             Change::Failed { cookie, error } => {
+                if self.starting.is_some() && cookie == self.namespaces.own_cookie() {
+                    return Err(error.into());
+                }
                 warn!(cookie, error = %chain(&error), "cannot listen in a network namespace");
                 (NamespaceChange::Failed, cookie, None, None, None, Some(chain(&error)))
             }
@@ -282,8 +300,11 @@ impl Main<'_> {
         if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
             warn!(%error, "namespace change not recorded");
         }
-        if !self.own_ready && change == NamespaceChange::Opened {
-            self.own_ready = true;
+        if cookie == self.namespaces.own_cookie()
+            && change == NamespaceChange::Opened
+            && let Some(undo) = self.starting.take()
+        {
+            undo.keep();
             notify::ready();
             info!("ready");
         }
@@ -342,7 +363,6 @@ fn settings(config: &Config) -> Settings {
             OnAgentDown::Block => on_agent_down::BLOCK,
             OnAgentDown::Allow => on_agent_down::ALLOW,
         },
-        hold_ns: hold.as_nanos() as u64,
         hold_syn_jiffies: jiffies.clamp(2, 1000) as u32,
         listen_port: config.listen.port.get().to_be_bytes(),
         ..Settings::default()

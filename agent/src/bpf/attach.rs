@@ -17,6 +17,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
 };
 use thiserror::Error;
+use tracing::warn;
 
 use super::sys::{self, AttachType, BPF_F_PREORDER};
 
@@ -319,13 +320,58 @@ impl Links {
     }
 }
 
-/// Attaches `program` under its pin, or swaps it into the link that is pinned there. Gives the link.
+/// Takes back what a start made, unless the start says that it came to its end: hooks of an agent that never ran would
+/// refuse connections. Hooks that were there before, with their maps, stay.
+#[derive(Debug)]
+#[must_use = "dropped, it takes the hooks back"]
+pub struct Undo {
+    folder: PinFolder,
+    made: Vec<&'static str>,
+    kept: bool,
+}
+
+impl Undo {
+    pub(super) fn of(folder: &PinFolder) -> Self {
+        Self { folder: folder.clone(), made: Vec::new(), kept: false }
+    }
+
+    /// The start succeeded.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    fn undo(&self) -> Result<(), AttachError> {
+        let links = self.folder.links();
+        // Those that redirect go first, as in `detach`.
+        for name in self.made.iter().rev() {
+            unhook(&links, name)?;
+        }
+        let some_left = HOOKS.iter().any(|(name, _)| links.join(name).exists());
+        if !some_left {
+            detach(&self.folder)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.undo()
+        {
+            warn!(%error, "cannot take back hooks; `pgward detach` removes them");
+        }
+    }
+}
+
+/// Attaches `program` under its pin, or swaps it into the link that is pinned there. Gives the link; `undo` hears of a new one.
 pub(super) fn attach(
     folder: &PinFolder,
     cgroup: &Cgroup,
     name: &'static str,
     attach_type: AttachType,
     program: BorrowedFd<'_>,
+    undo: &mut Undo,
 ) -> Result<OwnedFd, AttachError> {
     let pin = folder.links().join(name);
     if let Ok(link) = sys::open_pin(&pin) {
@@ -361,6 +407,7 @@ pub(super) fn attach(
         }
     })?;
     sys::pin(link.as_fd(), &pin).map_err(system("BPF_OBJ_PIN", pin.display().to_string()))?;
+    undo.made.push(name);
     Ok(link)
 }
 
@@ -371,14 +418,8 @@ pub fn detach(folder: &PinFolder) -> Result<Vec<String>, AttachError> {
     // The hooks that redirect go first, so that no connect meets half of the set.
     let links = folder.links();
     for (name, _) in HOOKS.iter().rev() {
-        // A running agent holds its links too. Before Linux 5.9 they go with it.
-        if let Ok(link) = sys::open_pin(&links.join(name)) {
-            let _ = sys::link_detach(link.as_fd());
-        }
-        match fs::remove_file(links.join(name)) {
-            Ok(()) => removed.push(format!("links/{name}")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(system("unlink", links.join(name).display().to_string())(e)),
+        if unhook(&links, name)? {
+            removed.push(format!("links/{name}"));
         }
     }
     for entry in entries.flatten() {
@@ -399,4 +440,18 @@ pub fn detach(folder: &PinFolder) -> Result<Vec<String>, AttachError> {
     // The folder itself, unless it is a mount point or holds what is not ours.
     let _ = fs::remove_dir(folder.path());
     Ok(removed)
+}
+
+/// Takes one hook away, and its pin. False: there was none.
+fn unhook(links: &Path, name: &str) -> Result<bool, AttachError> {
+    let pin = links.join(name);
+    // A running agent holds its links too. Before Linux 5.9 they go with it.
+    if let Ok(link) = sys::open_pin(&pin) {
+        let _ = sys::link_detach(link.as_fd());
+    }
+    match fs::remove_file(&pin) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(system("unlink", pin.display().to_string())(e)),
+    }
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use super::{
-    AttachError, Cgroup, Events, KernelTypes, Links, MapError, Maps, PinFolder, WriterEvents,
+    AttachError, Cgroup, Events, KernelTypes, Links, MapError, Maps, PinFolder, Undo, WriterEvents,
     attach, object,
 };
 
@@ -112,7 +112,7 @@ pub struct Options<'a> {
     pub cgroup: &'a Cgroup,
     /// Links and maps are pinned here.
     pub pins: &'a PinFolder,
-    /// Settings; `tx_timestamp` is filled in by the loader.
+    /// Settings; `tx_timestamp` is filled in by the loader, `events_lost_recorded` stays as it was.
     pub settings: Settings,
     /// Destinations: prefix bits, key, action.
     pub targets: &'a [(u32, TargetKey, u32)],
@@ -138,6 +138,8 @@ pub struct Loaded {
     pub log: Option<ProgramLog>,
     /// To be held as long as the agent serves.
     pub alive: Alive,
+    /// Takes the new hooks back, unless the rest of the start succeeds too.
+    pub undo: Undo,
 }
 
 /// Log lines of the programs, for `tracing` through `log`.
@@ -155,6 +157,7 @@ pub struct Alive {
 pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
     let object = object().ok_or(LoadError::NoObject)?;
     options.pins.check_belongs_to(options.cgroup)?;
+    let mut undo = Undo::of(options.pins);
     let types = KernelTypes::of_running_kernel()
         .inspect_err(|error| warn!(%error, "no kernel type information: tier T0 only"))
         .ok();
@@ -206,7 +209,8 @@ pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
     let mut links = Vec::new();
     for (name, attach_type) in attach::HOOKS {
         let program = program_fd(&ebpf, name)?.as_fd();
-        let link = attach::attach(options.pins, options.cgroup, name, attach_type, program)?;
+        let link =
+            attach::attach(options.pins, options.cgroup, name, attach_type, program, &mut undo)?;
         links.push((name, link));
     }
     let tier = if t2 {
@@ -217,7 +221,7 @@ pub fn load(options: &Options<'_>) -> Result<Loaded, LoadError> {
         Tier::T0
     };
     let alive = Alive { _arrays: alive, _ebpf: ebpf };
-    Ok(Loaded { maps, events, writer_events, links: Links(links), tier, log, alive })
+    Ok(Loaded { maps, events, writer_events, links: Links(links), tier, log, alive, undo })
 }
 
 /// What [`probe`] found for one program.

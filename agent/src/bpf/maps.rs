@@ -75,9 +75,30 @@ impl Maps {
         })
     }
 
-    /// Writes the settings that the programs read at each connect.
+    /// Writes the settings that the programs read at each connect. What earlier agents noted there stays.
     pub fn set_settings(&self, settings: Settings) -> Result<(), MapError> {
-        locked(&self.settings).set(0, settings, 0).map_err(failed("update", names::SETTINGS))
+        self.change_settings(|held| {
+            *held = Settings { events_lost_recorded: held.events_lost_recorded, ..settings };
+        })
+    }
+
+    /// How many lost events agents have recorded so far.
+    pub fn events_lost_recorded(&self) -> Result<u64, MapError> {
+        let settings =
+            locked(&self.settings).get(&0, 0).map_err(failed("lookup", names::SETTINGS))?;
+        Ok(settings.events_lost_recorded)
+    }
+
+    /// Notes that of the lost events the first `total` are in the log, for this agent's successors.
+    pub fn note_events_lost(&self, total: u64) -> Result<(), MapError> {
+        self.change_settings(|held| held.events_lost_recorded = total)
+    }
+
+    fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), MapError> {
+        let mut array = locked(&self.settings);
+        let mut settings = array.get(&0, 0).map_err(failed("lookup", names::SETTINGS))?;
+        change(&mut settings);
+        array.set(0, settings, 0).map_err(failed("update", names::SETTINGS))
     }
 
     /// Makes the trie hold exactly `targets` (prefix bits, key, action). New entries come before stale ones go, so a
@@ -126,14 +147,18 @@ impl Maps {
 
     /// Says that the agent listens in a namespace: held SYNs go.
     pub fn namespace_ready(&self, cookie: u64, port: u16, v6: bool) -> Result<(), MapError> {
-        let state = NetnsState {
-            since_boottime_ns: 0,
-            state: netns_state::READY,
-            port: port.to_be_bytes(),
-            v6: v6.into(),
-            pad: 0,
-            pad2: 0,
-        };
+        let port = port.to_be_bytes();
+        let state = netns_state::READY;
+        self.set_namespace(cookie, NetnsState { state, port, v6: v6.into(), ..Default::default() })
+    }
+
+    /// Says that the agent can't listen in a namespace: held SYNs stay, connects fail at once with `EHOSTUNREACH`.
+    pub fn namespace_refused(&self, cookie: u64) -> Result<(), MapError> {
+        let state = netns_state::REFUSED;
+        self.set_namespace(cookie, NetnsState { state, ..Default::default() })
+    }
+
+    fn set_namespace(&self, cookie: u64, state: NetnsState) -> Result<(), MapError> {
         locked(&self.namespaces)
             .insert(cookie, state, 0)
             .map_err(failed("update", names::NAMESPACES))

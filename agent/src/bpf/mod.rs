@@ -19,7 +19,7 @@ mod loader;
 mod maps;
 pub mod sys;
 
-pub use attach::{AttachError, Cgroup, Links, PinFolder, detach, hook};
+pub use attach::{AttachError, Cgroup, Links, PinFolder, Undo, detach, hook};
 pub use btf::{BtfError, KernelTypes};
 pub use loader::{
     Alive, LoadError, Loaded, Options, Probe, ProgramLog, Requirement, Tier, load, probe,

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use super::{Intercept, Network};
 
 /// Largest number of entries all rules together may need.
-pub const TARGETS_MAX: usize = 16_384;
+pub const TARGETS_MAX: usize = pgward_common::TARGETS_MAX as usize;
 
 /// `::ffff:0:0/96`: where IPv4 lies among IPv6 addresses.
 const MAPPED: (Ipv6Addr, u8) = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);

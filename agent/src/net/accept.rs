@@ -8,48 +8,62 @@ use std::{
     time::Duration,
 };
 
+use pgward_common::Flow;
+
 use tokio::{net::TcpListener, task::JoinHandle};
 use tracing::{debug, warn};
 
-use super::worker::{Connection, Counted, Workers};
-use crate::{
-    audit::{Now, Refused, Sink, Stamp},
-    bpf::Maps,
+use super::{
+    dial,
+    identify::Who,
+    refusals::{Refusal, Refusals},
+    worker::{Connection, Counted, Workers},
 };
+use crate::bpf::Maps;
 
 /// Pause after an error of `accept` that does not go away by itself (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Most connections at once, of all namespaces, for `sessions_max` sessions. Connections that are no session yet, or will
+/// never be one, count too: clients that are silent, that are told that there is no room, that cancel. As many again as there
+/// are sessions is more than a full agent meets when all its clients cancel at once; 64 leave room where few sessions are
+/// allowed.
+pub const fn connections_max(sessions_max: usize) -> usize {
+    sessions_max.saturating_mul(2).saturating_add(64)
+}
+
 /// Accepting tasks by namespace.
 pub struct Acceptors {
-    maps: Arc<Maps>,
-    workers: Workers,
-    sink: Sink,
+    common: Common,
     tasks: HashMap<u64, Vec<JoinHandle<()>>>,
 }
 
 impl Acceptors {
-    /// Hands what it accepts to `workers`.
-    pub fn new(maps: Arc<Maps>, workers: Workers, sink: Sink) -> Self {
-        Self { maps, workers, sink, tasks: HashMap::new() }
+    /// Hands what it accepts to `workers`, at most [`connections_max`] at once.
+    pub fn new(
+        maps: Arc<Maps>,
+        workers: Workers,
+        refusals: Arc<Refusals>,
+        sessions_max: usize,
+    ) -> Self {
+        let (connections, max) = (Arc::default(), connections_max(sessions_max));
+        let common = Common { maps, workers, refusals, connections, connections_max: max };
+        Self { common, tasks: HashMap::new() }
     }
 
-    /// Begins to accept in a namespace.
+    /// Begins to accept in a namespace, at all of its listeners or, with an error, at none.
     pub fn open(
         &mut self,
         cookie: u64,
         listeners: Vec<StdListener>,
         sessions: &Arc<AtomicUsize>,
     ) -> io::Result<()> {
+        let listeners: Vec<TcpListener> =
+            listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+        let tasks = self.tasks.entry(cookie).or_default();
         for listener in listeners {
-            let accepting = Accepting {
-                listener: TcpListener::from_std(listener)?,
-                maps: self.maps.clone(),
-                workers: self.workers.clone(),
-                sink: self.sink.clone(),
-                sessions: sessions.clone(),
-            };
-            self.tasks.entry(cookie).or_default().push(tokio::spawn(accepting.run()));
+            let (common, sessions) = (self.common.clone(), sessions.clone());
+            tasks.push(tokio::spawn(Accepting { listener, common, sessions }.run()));
         }
         Ok(())
     }
@@ -63,18 +77,26 @@ impl Acceptors {
 
     /// Ends all.
     pub fn close_all(&mut self) {
-        let open: Vec<u64> = self.tasks.keys().copied().collect();
-        for cookie in open {
-            self.close(cookie);
+        for task in self.tasks.drain().flat_map(|(_, tasks)| tasks) {
+            task.abort();
         }
     }
 }
 
-struct Accepting {
-    listener: TcpListener,
+/// What all accepting tasks have in common.
+#[derive(Clone)]
+struct Common {
     maps: Arc<Maps>,
     workers: Workers,
-    sink: Sink,
+    refusals: Arc<Refusals>,
+    connections: Arc<AtomicUsize>,
+    connections_max: usize,
+}
+
+struct Accepting {
+    listener: TcpListener,
+    common: Common,
+    /// Connections of the namespace.
     sessions: Arc<AtomicUsize>,
 }
 
@@ -99,33 +121,49 @@ impl Accepting {
     }
 
     async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr) -> bool {
-        match self.maps.flow(&stream) {
-            Ok(Some(flow)) => {
-                let counted = Counted::up(&self.sessions);
-                self.workers.give(Connection { stream, flow, counted }).await
-            }
+        let common = &self.common;
+        let flow = match common.maps.flow(&stream) {
+            Ok(Some(flow)) => flow,
             // Nobody redirected it: somebody connected to our port by hand, or the hand-over was lost. Either way there is no
             // identity and no destination.
             Ok(None) => {
-                self.refuse(&stream, peer, "no_identity");
-                true
+                self.refuse(&stream, peer, None, "no_identity");
+                return true;
             }
             Err(error) => {
                 warn!(%error, "cannot read the identity of a connection");
-                self.refuse(&stream, peer, "identity_unreadable");
-                true
+                self.refuse(&stream, peer, None, "identity_unreadable");
+                return true;
             }
-        }
+        };
+        let Some(counted) = Counted::up_to(common.connections_max, &common.connections) else {
+            self.refuse(&stream, peer, Some(&flow), "connections_max");
+            return true;
+        };
+        let counted = [counted, Counted::up(&self.sessions)];
+        common.workers.give(Connection { stream, flow, counted }).await
     }
 
-    fn refuse(&self, stream: &std::net::TcpStream, peer: SocketAddr, reason: &str) {
+    fn refuse(
+        &self,
+        stream: &std::net::TcpStream,
+        peer: SocketAddr,
+        flow: Option<&Flow>,
+        reason: &'static str,
+    ) {
         debug!(%peer, reason, "connection closed");
         let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        let detail = format!("connection to the agent's port from {peer}");
-        let record =
-            Refused { reason, detail: Some(&detail), actor: None, destination: None, count: 1 };
-        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
-            warn!(%error, "refusal not recorded");
-        }
+        let detail = match flow {
+            Some(_) => format!("at most {} connections at once", self.common.connections_max),
+            None => format!("connection to the agent's port from {peer}"),
+        };
+        let refusal = Refusal {
+            reason,
+            detail: Some(detail),
+            actor: flow.map(|flow| flow.opener),
+            destination: flow.map(dial::destination),
+        };
+        // The kernel's event has to do: looking the process up would keep the others waiting.
+        self.common.refusals.add(refusal, |actor| Arc::new(Who::told(actor)));
     }
 }

@@ -8,7 +8,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::Instant,
@@ -25,8 +25,8 @@ use crate::{
 
 /// Threads that look up.
 const THREADS: usize = 2;
-/// Questions waiting. Beyond, a session asks again in a moment.
-const QUESTIONS_MAX: usize = 1024;
+/// Questions waiting. Beyond, the kernel's event has to do: pid, user and name of the task, and no program file.
+const QUESTIONS_MAX: usize = 8192;
 /// Processes remembered; when it is reached everything is forgotten, and looked up again from [`Resolver`]'s own cache.
 const KNOWN_MAX: usize = 4096;
 
@@ -108,18 +108,8 @@ impl Identifier {
             return Answer::Known(known.who.clone());
         }
         let (reply, answer) = oneshot::channel();
-        match self.questions.try_send((actor, reply)) {
-            Ok(()) => {}
-            // Hundreds of new processes at once. Blocking here would stall a worker: a thread of its own waits instead.
-            Err(TrySendError::Full(question)) => {
-                let questions = self.questions.clone();
-                let waiting = thread::Builder::new()
-                    .name("identify-wait".into())
-                    .spawn(move || questions.send(question));
-                drop(waiting); // without a thread the question is dropped, and answered from the event alone
-            }
-            Err(TrySendError::Disconnected(_)) => {}
-        }
+        // Without room the question is dropped, and answered from the event alone. Waiting for room would stall a worker.
+        let _ = self.questions.try_send((actor, reply));
         Answer::Later(answer)
     }
 }
@@ -128,12 +118,12 @@ impl Identifier {
 pub enum Answer {
     /// The process was known.
     Known(Arc<Who>),
-    /// It is being looked up; an error means that nobody will answer.
+    /// It is being looked up; an error means that nobody will answer: too many ask, or a thread failed.
     Later(oneshot::Receiver<Arc<Who>>),
 }
 
 impl Answer {
-    /// Waits for it. Should nobody answer (a fault of the looking-up thread), the event itself tells what it can.
+    /// Waits for it. Should nobody answer, the event itself tells what it can.
     pub async fn answered(self, actor: &Actor) -> Arc<Who> {
         match self {
             Answer::Known(who) => who,
@@ -172,7 +162,7 @@ impl Who {
     }
 
     /// What the event itself tells.
-    fn told(actor: &Actor) -> Self {
+    pub fn told(actor: &Actor) -> Self {
         let comm = actor.comm.split(|b| *b == 0).next().unwrap_or_default();
         let brief = Brief {
             pid: actor.tgid,

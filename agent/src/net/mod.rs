@@ -6,6 +6,7 @@ pub mod error;
 pub mod identify;
 pub mod namespaces;
 pub mod recorder;
+pub mod refusals;
 pub mod registry;
 pub mod relay;
 pub mod session;

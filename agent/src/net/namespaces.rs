@@ -6,6 +6,9 @@
 //!
 //! The report names a process. Before anything is done in the namespace of that process, a socket made there must show the
 //! cookie that the kernel reported: the process may have moved on, or its pid may be another's by now.
+//!
+//! A namespace that can't be opened is refused for the length of one hold: its connects fail at once, and are not searched for
+//! in all of `/proc` at each retry of a SYN. Then it is forgotten, and the next connect there is the next attempt.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +18,7 @@ use std::{
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -35,6 +38,8 @@ use crate::bpf::{MapError, Maps, sys};
 const COMMANDS_MAX: usize = 1024;
 /// Connections waiting to be accepted, per listener; the kernel caps it with `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Shortest time between two looks at all namespaces.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Processes looked at when the one that was reported is gone.
 const PROCESSES_MAX: usize = 65_536;
 
@@ -85,7 +90,7 @@ pub enum Change {
         /// Whether `lo` was down and was brought up.
         loopback_was_down: bool,
     },
-    /// It could not be opened: connects there fail when their hold ends.
+    /// It could not be opened: connects there fail for the length of a hold.
     Failed {
         /// Cookie.
         cookie: u64,
@@ -105,13 +110,25 @@ pub enum Change {
 #[derive(Clone, Debug)]
 pub struct Namespaces {
     commands: SyncSender<Command>,
+    given_up: Arc<Mutex<Vec<u64>>>,
     own_cookie: u64,
 }
 
 #[derive(Debug)]
 enum Command {
-    Open { cookie: u64, tgid: u32, tid: u32, since: Instant },
-    Socket { cookie: u64, domain: Domain, reply: oneshot::Sender<Result<Socket, NamespaceError>> },
+    Open {
+        cookie: u64,
+        tgid: u32,
+        tid: u32,
+        since: Instant,
+    },
+    Socket {
+        cookie: u64,
+        domain: Domain,
+        reply: oneshot::Sender<Result<Socket, NamespaceError>>,
+    },
+    /// Look at what was given up.
+    GiveUp,
 }
 
 /// Settings of the thread.
@@ -121,6 +138,8 @@ pub struct Settings {
     pub port: u16,
     /// A namespace without processes and sessions is closed after this.
     pub idle: Duration,
+    /// A namespace that can't be opened is refused for this long.
+    pub hold: Duration,
 }
 
 impl Namespaces {
@@ -135,12 +154,22 @@ impl Namespaces {
         let own = File::open("/proc/self/ns/net").map_err(system("open"))?;
         let (commands, orders) = sync_channel(COMMANDS_MAX);
         let (changes, receiver) = mpsc::channel(COMMANDS_MAX);
-        let keeper = Keeper { maps, settings, changes, own, own_cookie, open: HashMap::new() };
+        let given_up = Arc::<Mutex<Vec<u64>>>::default();
+        let keeper = Keeper {
+            maps,
+            settings,
+            changes,
+            own,
+            own_cookie,
+            open: HashMap::new(),
+            refused: HashMap::new(),
+            given_up: given_up.clone(),
+        };
         thread::Builder::new()
             .name("namespaces".into())
             .spawn(move || keeper.run(&orders))
             .map_err(system("clone"))?;
-        Ok((Self { commands, own_cookie }, receiver))
+        Ok((Self { commands, given_up, own_cookie }, receiver))
     }
 
     /// Cookie of the agent's own namespace.
@@ -153,6 +182,14 @@ impl Namespaces {
     pub fn open(&self, cookie: u64, tgid: u32, tid: u32) {
         // An error means that the thread has ended, and with it the agent.
         let _ = self.commands.send(Command::Open { cookie, tgid, tid, since: Instant::now() });
+    }
+
+    /// Takes back that a namespace is open: its listeners can't be served. Never blocks, as whoever calls this is the one who
+    /// takes the thread's changes.
+    pub fn give_up(&self, cookie: u64) {
+        locked(&self.given_up).push(cookie);
+        // Without room for this the thread has enough to do, and looks before each command.
+        let _ = self.commands.try_send(Command::GiveUp);
     }
 
     /// A TCP socket in the namespace `cookie`, non-blocking. The caller may use it from any thread.
@@ -192,6 +229,9 @@ struct Keeper {
     own: File,
     own_cookie: u64,
     open: HashMap<u64, Open>,
+    /// Until when. Bounded like the map that the kernel side reports from.
+    refused: HashMap<u64, Instant>,
+    given_up: Arc<Mutex<Vec<u64>>>,
 }
 
 struct Open {
@@ -207,23 +247,58 @@ struct Open {
 
 impl Keeper {
     fn run(mut self, orders: &Receiver<Command>) {
-        let pause = (self.settings.idle / 2).max(Duration::from_millis(50));
-        let mut swept = Instant::now();
+        let pause = (self.settings.idle / 2).max(PAUSE_MIN);
+        let mut sweep_at = Instant::now() + pause;
         loop {
-            match orders.recv_timeout(pause.saturating_sub(swept.elapsed())) {
+            let next = self.refused.values().fold(sweep_at, |next, until| next.min(*until));
+            match orders.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Command::Open { cookie, tgid, tid, since }) => {
                     self.open(cookie, tgid, tid, since);
                 }
                 Ok(Command::Socket { cookie, domain, reply }) => {
                     let _ = reply.send(self.socket(cookie, domain));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.sweep();
-                    swept = Instant::now();
-                }
+                Ok(Command::GiveUp) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.take_back();
+            let now = Instant::now();
+            self.end_refusals(now);
+            if now >= sweep_at {
+                self.sweep();
+                sweep_at = now + pause;
+            }
         }
+    }
+
+    /// Namespaces whose listeners nobody serves.
+    fn take_back(&mut self) {
+        let given_up = std::mem::take(&mut *locked(&self.given_up));
+        for cookie in given_up {
+            self.open.remove(&cookie);
+            self.refuse(cookie);
+        }
+    }
+
+    /// Lets connects in a namespace fail for the length of a hold.
+    fn refuse(&mut self, cookie: u64) {
+        match self.maps.namespace_refused(cookie) {
+            Ok(()) => {
+                self.refused.insert(cookie, Instant::now() + self.settings.hold);
+            }
+            Err(error) => warn!(%error, "cannot refuse a namespace"),
+        }
+    }
+
+    fn end_refusals(&mut self, now: Instant) {
+        let maps = &self.maps;
+        self.refused.retain(|cookie, until| {
+            let over = *until <= now;
+            if over && let Err(error) = maps.namespace_forgotten(*cookie) {
+                warn!(%error, "cannot forget a namespace");
+            }
+            !over
+        });
     }
 
     fn open(&mut self, cookie: u64, tgid: u32, tid: u32, since: Instant) {
@@ -239,10 +314,7 @@ impl Keeper {
         let change = match self.try_open(cookie, tgid, tid, since) {
             Ok(change) => change,
             Err(error) => {
-                // The next connect there reports it again; this one runs into the end of its hold.
-                if let Err(error) = self.maps.namespace_forgotten(cookie) {
-                    warn!(%error, "cannot forget a namespace");
-                }
+                self.refuse(cookie);
                 Change::Failed { cookie, error }
             }
         };
@@ -393,6 +465,11 @@ impl Keeper {
         // An error means that the agent is stopping.
         let _ = self.changes.blocking_send(change);
     }
+}
+
+/// A list is whole whatever happens to who holds it.
+fn locked(list: &Mutex<Vec<u64>>) -> MutexGuard<'_, Vec<u64>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn listen(domain: Domain, address: SocketAddr) -> io::Result<TcpListener> {

@@ -97,8 +97,8 @@ pub struct Connection {
     pub stream: std::net::TcpStream,
     /// Who, and where to.
     pub flow: Flow,
-    /// Counts the sessions of its namespace: one less when this is dropped.
-    pub counted: Counted,
+    /// Counts it among those of its namespace, and of the agent: one less of each when this is dropped.
+    pub counted: [Counted; 2],
 }
 
 /// One more, until it is dropped.
@@ -109,6 +109,13 @@ impl Counted {
     pub fn up(counter: &Arc<AtomicUsize>) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
         Self::of(counter)
+    }
+
+    /// Counts up, unless there are `max` already.
+    pub fn up_to(max: usize, counter: &Arc<AtomicUsize>) -> Option<Self> {
+        let up = |count| (count < max).then_some(count + 1);
+        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, up).ok()?;
+        Some(Self::of(counter))
     }
 
     /// Takes over one that was counted already.

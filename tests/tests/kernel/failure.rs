@@ -183,6 +183,28 @@ fn restarts(scene: &mut Scene, server: &ScriptedServer) -> Result {
 }
 
 #[test]
+fn a_start_that_fails_takes_back_what_it_attached() -> Result {
+    gate!();
+    let server = server()?;
+    let mut scene = Scene::new("halfway", server.address().port())?;
+    scene.agent.stop()?;
+    // The control socket comes behind the hooks: without a place for it the start fails when they are attached.
+    let place = scene.agent.control_socket().to_owned();
+    std::fs::create_dir(&place)?;
+    let again = scene.agent.start_process(None);
+    assert!(again.is_err(), "the agent started without a control socket");
+    let report = knock(&scene, &server, 3)?;
+    assert_eq!(report["failures"]["ConnectionRefused"], 3, "earlier hooks stay: {report}");
+    host::run(&mut scene.agent.command(&["detach"])?)?;
+    let again = scene.agent.start_process(None);
+    assert!(again.is_err(), "the agent started without a control socket");
+    std::fs::remove_dir(&place)?;
+    assert_eq!(scene.agent.leftovers()?, Vec::<String>::new());
+    assert_eq!(knock(&scene, &server, 3)?["done"], 3, "nothing is in the way");
+    Ok(())
+}
+
+#[test]
 fn detach_without_anything_attached_says_so() -> Result {
     gate!();
     let (cgroup, bpffs) = (Cgroup::new("nothing")?, BpfFs::new()?);

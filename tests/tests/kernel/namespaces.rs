@@ -248,6 +248,18 @@ fn a_direct_connection_to_the_agents_port_is_closed() -> Result {
     assert!(!text.contains("scripted"), "the agent relayed for nobody: {text}");
     assert_eq!(server.accepted(), 0);
     scene.agent.wait_for(|record| record["event"] == "refused", PATIENCE)?;
+    // Whoever does so in a loop is counted, and does not fill the log.
+    let knocks = 500;
+    for _ in 0..knocks {
+        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?);
+    }
+    let refused = scene.agent.wait_for_all(PATIENCE, |records| {
+        let refused: Vec<Value> =
+            records.iter().filter(|r| r["reason"] == "no_identity").cloned().collect();
+        let count: u64 = refused.iter().filter_map(|record| record["count"].as_u64()).sum();
+        (count > knocks).then_some(refused)
+    })?;
+    assert!(refused.len() < 100, "{} records", refused.len());
     Ok(())
 }
 

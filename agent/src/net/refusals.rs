@@ -1,0 +1,242 @@
+//! Records of refused connections, so that a client in a loop can't fill the log with them.
+//!
+//! The first refusal of a kind is recorded at once. Those of the same kind that follow within [`WINDOW`] are counted, and one
+//! record says how many when the window ends; so does each further window until one passes without any.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use pgward_common::Actor;
+use tracing::warn;
+
+use super::identify::Who;
+use crate::audit::{Now, Refused, Sink, Stamp};
+
+/// Refusals of one kind within this time share a record.
+pub const WINDOW: Duration = Duration::from_secs(1);
+/// Kinds with an own record in a window: whoever makes a new process for each attempt has a new kind for each. Further ones
+/// of the same reason share a record that names no process.
+const KINDS_MAX: usize = 64;
+
+/// A connection that was refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Name of the reason, as the log has it.
+    pub reason: &'static str,
+    /// More about it; of the first of its kind.
+    pub detail: Option<String>,
+    /// The process that tried.
+    pub actor: Option<Actor>,
+    /// Where to.
+    pub destination: Option<SocketAddr>,
+}
+
+/// Records refusals. Shared by all who refuse.
+pub struct Refusals {
+    sink: Sink,
+    tally: Mutex<Tally>,
+}
+
+impl Refusals {
+    /// Records into `sink`. Somebody has to call [`Refusals::flush`] about as often as [`WINDOW`] says.
+    pub fn new(sink: Sink) -> Arc<Self> {
+        Arc::new(Self { sink, tally: Mutex::default() })
+    }
+
+    /// Records a refusal, or counts it. `identify` is asked for the process where it is to be recorded now; it may block.
+    pub fn add(&self, refusal: Refusal, identify: impl FnOnce(&Actor) -> Arc<Who>) {
+        let Some(kind) = locked(&self.tally).count(&refusal, Instant::now()) else { return };
+        let who = refusal.actor.as_ref().map(identify);
+        self.record(&kind, who.as_deref(), refusal.detail.as_deref(), 1);
+        if let Some(who) = who {
+            locked(&self.tally).identified(&kind, who);
+        }
+    }
+
+    /// Records what was counted in windows that have ended.
+    pub fn flush(&self) {
+        self.record_all(|tally| tally.due(Instant::now()));
+    }
+
+    /// Records all that was counted: the agent stops.
+    pub fn flush_all(&self) {
+        self.record_all(Tally::all);
+    }
+
+    fn record_all(&self, take: impl FnOnce(&mut Tally) -> Vec<Counted>) {
+        let counted = take(&mut locked(&self.tally));
+        for Counted { kind, who, count } in counted {
+            let detail = match kind.process {
+                Process::Many => Some("by further processes"),
+                Process::One(..) | Process::Unknown => Some("repeated"),
+            };
+            self.record(&kind, who.as_deref(), detail, count);
+        }
+    }
+
+    fn record(&self, kind: &Kind, who: Option<&Who>, detail: Option<&str>, count: u64) {
+        let record = Refused {
+            reason: kind.reason,
+            detail,
+            actor: who.map(|who| &who.full),
+            destination: kind.destination,
+            count,
+        };
+        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
+            warn!(%error, reason = kind.reason, count, "refusals not recorded");
+        }
+    }
+}
+
+/// What refusals that share a record have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    reason: &'static str,
+    process: Process,
+    destination: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Process {
+    /// Nobody knows.
+    Unknown,
+    /// Pid, start, exec generation.
+    One(u32, u64, u64),
+    /// Those beyond [`KINDS_MAX`].
+    Many,
+}
+
+/// Refusals of one kind in a window that ended.
+#[derive(Debug)]
+struct Counted {
+    kind: Kind,
+    who: Option<Arc<Who>>,
+    count: u64,
+}
+
+/// What is counted now.
+#[derive(Debug, Default)]
+struct Tally {
+    kinds: HashMap<Kind, Counting>,
+}
+
+#[derive(Debug)]
+struct Counting {
+    since: Instant,
+    /// Behind those that were recorded.
+    count: u64,
+    who: Option<Arc<Who>>,
+}
+
+impl Tally {
+    /// Counts one. Gives its kind when it is the first, which is to be recorded at once.
+    fn count(&mut self, refusal: &Refusal, now: Instant) -> Option<Kind> {
+        let process = match &refusal.actor {
+            Some(actor) => Process::One(actor.tgid, actor.start_boottime_ns, actor.exec_id),
+            None => Process::Unknown,
+        };
+        let kind = Kind { reason: refusal.reason, process, destination: refusal.destination };
+        if let Some(counting) = self.kinds.get_mut(&kind) {
+            counting.count += 1;
+            return None;
+        }
+        if self.kinds.len() < KINDS_MAX {
+            // Until the process was looked up, its event tells who it is.
+            let who = refusal.actor.as_ref().map(|actor| Arc::new(Who::told(actor)));
+            self.kinds.insert(kind, Counting { since: now, count: 0, who });
+            return Some(kind);
+        }
+        let rest = Kind { reason: refusal.reason, process: Process::Many, destination: None };
+        self.kinds.entry(rest).or_insert(Counting { since: now, count: 0, who: None }).count += 1;
+        None
+    }
+
+    fn identified(&mut self, kind: &Kind, who: Arc<Who>) {
+        if let Some(counting) = self.kinds.get_mut(kind) {
+            counting.who = Some(who);
+        }
+    }
+
+    /// Takes the counts of windows that have ended; kinds that had none are forgotten.
+    fn due(&mut self, now: Instant) -> Vec<Counted> {
+        let mut due = Vec::new();
+        self.kinds.retain(|kind, counting| {
+            if now.duration_since(counting.since) < WINDOW {
+                return true;
+            }
+            let count = std::mem::take(&mut counting.count);
+            if count == 0 {
+                return false;
+            }
+            due.push(Counted { kind: *kind, who: counting.who.clone(), count });
+            counting.since = now;
+            // The rest makes room for kinds that have names.
+            kind.process != Process::Many
+        });
+        due
+    }
+
+    fn all(&mut self) -> Vec<Counted> {
+        let all = self.kinds.drain().filter(|(_, counting)| counting.count > 0);
+        all.map(|(kind, Counting { count, who, .. })| Counted { kind, who, count }).collect()
+    }
+}
+
+/// The tally is whole whenever no call is under way.
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by(tgid: u32) -> Refusal {
+        let actor = Actor { tgid, ..Actor::default() };
+        Refusal { reason: "no_identity", detail: None, actor: Some(actor), destination: None }
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_when_their_window_ends() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        assert!(tally.count(&by(1), start).is_some());
+        assert!(tally.count(&by(2), start).is_some(), "another process is another kind");
+        for _ in 0..5 {
+            assert!(tally.count(&by(1), start).is_none());
+        }
+        assert!(tally.due(start).is_empty(), "the window goes on");
+        let due = tally.due(start + WINDOW);
+        assert_eq!(due.iter().map(|c| c.count).collect::<Vec<_>>(), [5]);
+        assert!(tally.count(&by(1), start + WINDOW).is_none(), "the next window");
+        assert!(tally.count(&by(2), start + WINDOW).is_some(), "silence was forgotten");
+        assert_eq!(tally.due(start + WINDOW * 2).iter().map(|c| c.count).sum::<u64>(), 1);
+        tally.due(start + WINDOW * 4);
+        assert!(tally.kinds.is_empty());
+    }
+
+    #[test]
+    fn new_processes_without_end_share_a_record() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        let many = KINDS_MAX as u32 + 1000;
+        let first = (0..many).filter(|pid| tally.count(&by(*pid), start).is_some()).count();
+        assert_eq!(first, KINDS_MAX);
+        let due = tally.due(start + WINDOW);
+        assert_eq!(due.iter().map(|c| c.count).collect::<Vec<_>>(), [1000]);
+        assert!(due[0].who.is_none());
+        assert!(tally.kinds.is_empty());
+    }
+
+    #[test]
+    fn nothing_counted_is_lost_at_the_end() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        for _ in 0..3 {
+            tally.count(&by(1), start);
+        }
+        assert_eq!(tally.all().iter().map(|c| c.count).sum::<u64>(), 2);
+        assert!(tally.all().is_empty());
+    }
+}
