@@ -14,6 +14,7 @@
 use std::{
     future::Future,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -67,6 +68,9 @@ pub enum RelayError {
     /// No record can be made.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
+    /// A fault of ours: something panicked, and the panic's message is in the log of the process.
+    #[error("a fault of the agent")]
+    Fault,
 }
 
 /// A session after its startup packet.
@@ -77,7 +81,8 @@ pub struct Relay<C, S> {
     recorder: Recorder,
     up: Pump,
     down: Pump,
-    /// What was released to the client so far ends inside of a message.
+    /// What was sent or is kept for the client so far ends inside of a message. What was released just before an error is not
+    /// among it.
     client_is_mid_message: bool,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
     identifying: Option<Pending<Arc<Who>>>,
@@ -162,8 +167,14 @@ where
     }
 
     /// Goes on until both directions wait. The caller polls again when woken.
+    ///
+    /// A panic is caught here, so that what was sent and not answered still gets its record, as unfinished, and the session its
+    /// end. The relay is good for nothing but [`Relay::finish`] then. `AssertUnwindSafe` holds because `finish` needs only what
+    /// is whole at any time: the list of statements under way, of which one may be missing; the counts; and whether the client
+    /// is inside of a message, which is set behind the write.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
-        with_scratch(|scratch| self.poll_both(cx, scratch))
+        catch_unwind(AssertUnwindSafe(|| with_scratch(|scratch| self.poll_both(cx, scratch))))
+            .unwrap_or(Poll::Ready(Err(RelayError::Fault)))
     }
 
     /// The parts, when it is over: what is to be told to the client, and what is to be recorded.
@@ -336,6 +347,7 @@ where
                     let released = self.look_down(&held[self.down.start..]);
                     self.down.held = held;
                     self.down.cleared = released?;
+                    self.client_is_mid_message = self.session.backend_is_mid_message();
                     return Ok(Step::Progress);
                 }
                 let bytes = &scratch[..count];
@@ -348,6 +360,7 @@ where
                     },
                 };
                 self.down.keep(&bytes[written..], released - written);
+                self.client_is_mid_message = self.session.backend_is_mid_message();
                 Ok(Step::Progress)
             }
         }
@@ -364,8 +377,6 @@ where
                 self.recorder.event(event, now)?;
             }
             if passed == 0 || released == bytes.len() {
-                // Not on the way out with an error: what was just released is not sent then.
-                self.client_is_mid_message = self.session.backend_is_mid_message();
                 return Ok(released);
             }
         }

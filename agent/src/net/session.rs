@@ -328,6 +328,12 @@ fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
         Ending::Relayed(Err(RelayError::NotRecorded(error))) => {
             (EndReason::RecordingFailed, Some(error.to_string()), Some(not_recorded(error)), false)
         }
+        Ending::Relayed(Err(RelayError::Fault)) => {
+            let reply = Reply::fatal(*b"XX000", "terminating connection because of a fault");
+            let told = "pgward on this host failed while it relayed this connection.";
+            let reply = Reply { detail: Some(Cow::Borrowed(told)), ..reply };
+            (EndReason::AgentFault, None, Some(reply), false)
+        }
         Ending::StartupTimeout(limit) => (
             EndReason::StartupTimeout,
             Some(format!("not authenticated within {limit:?}")),
