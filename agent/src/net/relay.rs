@@ -39,6 +39,9 @@ pub(super) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Bytes read at once; one buffer of this size per worker.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// Answers to a client that is gone, read while what it had sent is still passed on. In bytes.
+const DISCARDED_BYTES_MAX: u64 = 1 << 20;
+
 /// How a session ended.
 #[derive(Debug)]
 pub enum End {
@@ -84,6 +87,10 @@ pub struct Relay<C, S> {
     /// What was sent or is kept for the client so far ends inside of a message. What was released just before an error is not
     /// among it.
     client_is_mid_message: bool,
+    /// Nothing can be written to the client any more. What it had sent before is in our receive buffer, where a server of its
+    /// own would have it: it is passed on first.
+    client_lost: Option<io::Error>,
+    discarded: u64,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
     identifying: Option<Pending<Arc<Who>>>,
     /// Waiting for the log to take what was recorded.
@@ -161,6 +168,8 @@ where
             up,
             down: Pump::default(),
             client_is_mid_message: false,
+            client_lost: None,
+            discarded: 0,
             identifying,
             recording: None,
         }
@@ -248,7 +257,7 @@ where
             }
         }
         if self.up.eof {
-            return Ok(self.poll_shut_server(cx));
+            return Ok(self.lost().unwrap_or_else(|| self.poll_shut_server(cx)));
         }
         let undecided = self.up.undecided().len();
         if undecided > 0 && undecided >= self.session.frontend_bytes_wanted() {
@@ -256,8 +265,10 @@ where
         }
         let mut buf = ReadBuf::new(scratch);
         match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
-            Poll::Pending => Ok(Step::Idle),
-            Poll::Ready(Err(e)) => Ok(Step::End(End::Broken(Peer::Client, e))),
+            Poll::Pending => Ok(self.lost().unwrap_or(Step::Idle)),
+            Poll::Ready(Err(e)) => {
+                Ok(self.lost().unwrap_or(Step::End(End::Broken(Peer::Client, e))))
+            }
             Poll::Ready(Ok(())) if buf.filled().is_empty() => {
                 self.up.eof = true;
                 Ok(Step::Progress)
@@ -319,10 +330,21 @@ where
                     self.down.sent(count);
                     Step::Progress
                 }
-                Poll::Ready(Err(e)) => Step::End(End::Broken(Peer::Client, e)),
+                Poll::Ready(Err(e)) => {
+                    self.discarded += self.down.cleared as u64;
+                    self.down.sent(self.down.cleared);
+                    self.client_lost.get_or_insert(e);
+                    match self.discarded > DISCARDED_BYTES_MAX {
+                        true => self.lost().unwrap_or(Step::Progress),
+                        false => Step::Progress,
+                    }
+                }
             });
         }
         if self.down.eof {
+            if let Some(end) = self.lost() {
+                return Ok(end);
+            }
             return Ok(Step::End(match self.recorder.client_said_goodbye() || self.up.eof {
                 true => End::ClientClosed,
                 false => End::ServerClosed,
@@ -402,6 +424,11 @@ where
             result?;
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// The end, for a client that was lost before.
+    fn lost(&mut self) -> Option<Step> {
+        self.client_lost.take().map(|error| Step::End(End::Broken(Peer::Client, error)))
     }
 
     /// The client will send no more, and all it sent is on its way: say so to the server, once.

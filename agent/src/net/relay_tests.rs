@@ -56,6 +56,24 @@ async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_th
     assert_eq!(records[2]["statements"], 1);
 }
 
+#[tokio::test]
+async fn what_a_client_sent_before_it_went_reaches_the_server() {
+    let mut scene = Scene::new();
+    scene.server.write_all(READY).await.expect("room");
+    assert!(scene.poll().await.is_pending());
+    // More than one read takes, so that a failed write comes between.
+    let sent: Vec<u8> = (0..20).flat_map(|_| query(&"x".repeat(30_000))).collect();
+    scene.client.write_all(&sent).await.expect("room");
+    scene.server.write_all(b"N\0\0\0\x05\0").await.expect("room");
+    scene.client_faults.refuses.store(true, Ordering::Relaxed);
+    let ended = scene.poll().await;
+    assert!(matches!(ended, Poll::Ready(Ok(End::Broken(..)))), "{ended:?}");
+    assert_eq!(scene.arrived().await.len(), sent.len());
+    let records = scene.finish();
+    let statements = records.iter().filter(|record| record["event"] == "statement");
+    assert_eq!(statements.filter(|s| s["outcome"] == "unfinished").count(), 20);
+}
+
 fn query(text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len() + 5).expect("short").to_be_bytes();
     [b"Q", &length[..], text.as_bytes(), b"\0"].concat()
