@@ -146,7 +146,10 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
 
     let registry = Arc::<Registry>::default();
     let stop = Arc::<Stop>::default();
-    let writers = Writers::new(writer_events, maps.clone());
+    let writers = match tier {
+        bpf::Tier::T0 => Writers::unwatched(),
+        bpf::Tier::T1 | bpf::Tier::T2 => Writers::new(writer_events, maps.clone()),
+    };
     let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
     let audit = Arc::new(config.audit.clone());

@@ -67,8 +67,12 @@ impl Dialer {
     }
 
     /// Connects to where the client wanted to go, from its namespace, with its mark, its device and the source address that
-    /// it had bound. A bound source *port* can't be repeated: the client's own socket holds it.
+    /// it had bound. A bound source *port* can't be repeated: the client's own socket holds it. All of it takes `limit` at most.
     pub async fn dial(&self, flow: &Flow, limit: Duration) -> Result<TcpStream, DialError> {
+        timeout(limit, self.connect(flow)).await.map_err(|_| DialError::TimedOut(limit))?
+    }
+
+    async fn connect(&self, flow: &Flow) -> Result<TcpStream, DialError> {
         let to = destination(flow);
         let domain = Domain::for_address(to);
         let socket = self.namespaces.socket(flow.opener.netns_cookie, domain).await?;
@@ -80,10 +84,7 @@ impl Dialer {
             Err(e) => return Err(DialError::Connect(e)),
         }
         let stream = TcpStream::from_std(socket.into()).map_err(system("epoll_ctl"))?;
-        match timeout(limit, stream.writable()).await {
-            Ok(ready) => ready.map_err(DialError::Connect)?,
-            Err(_) => return Err(DialError::TimedOut(limit)),
-        }
+        stream.writable().await.map_err(DialError::Connect)?;
         match stream.take_error().map_err(system("getsockopt(SO_ERROR)"))? {
             Some(error) => Err(DialError::Connect(error)),
             None => Ok(stream),

@@ -12,3 +12,6 @@ pub mod relay;
 pub mod session;
 pub mod worker;
 pub mod writers;
+
+#[cfg(test)]
+mod relay_tests;

@@ -14,6 +14,7 @@
 use std::{
     future::Future,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -37,6 +38,9 @@ pub(super) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Bytes read at once; one buffer of this size per worker.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Answers to a client that is gone, read while what it had sent is still passed on. In bytes.
+const DISCARDED_BYTES_MAX: u64 = 1 << 20;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -67,6 +71,9 @@ pub enum RelayError {
     /// No record can be made.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
+    /// A fault of ours: something panicked, and the panic's message is in the log of the process.
+    #[error("a fault of the agent")]
+    Fault,
 }
 
 /// A session after its startup packet.
@@ -77,8 +84,13 @@ pub struct Relay<C, S> {
     recorder: Recorder,
     up: Pump,
     down: Pump,
-    /// What was released to the client so far ends inside of a message.
+    /// What was sent or is kept for the client so far ends inside of a message. What was released just before an error is not
+    /// among it.
     client_is_mid_message: bool,
+    /// Nothing can be written to the client any more. What it had sent before is in our receive buffer, where a server of its
+    /// own would have it: it is passed on first.
+    client_lost: Option<io::Error>,
+    discarded: u64,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
     identifying: Option<Pending<Arc<Who>>>,
     /// Waiting for the log to take what was recorded.
@@ -156,14 +168,22 @@ where
             up,
             down: Pump::default(),
             client_is_mid_message: false,
+            client_lost: None,
+            discarded: 0,
             identifying,
             recording: None,
         }
     }
 
     /// Goes on until both directions wait. The caller polls again when woken.
+    ///
+    /// A panic is caught here, so that what was sent and not answered still gets its record, as unfinished, and the session its
+    /// end. The relay is good for nothing but [`Relay::finish`] then. `AssertUnwindSafe` holds because `finish` needs only what
+    /// is whole at any time: the list of statements under way, of which one may be missing; the counts; and whether the client
+    /// is inside of a message, which is set behind the write.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
-        with_scratch(|scratch| self.poll_both(cx, scratch))
+        catch_unwind(AssertUnwindSafe(|| with_scratch(|scratch| self.poll_both(cx, scratch))))
+            .unwrap_or(Poll::Ready(Err(RelayError::Fault)))
     }
 
     /// The parts, when it is over: what is to be told to the client, and what is to be recorded.
@@ -237,7 +257,7 @@ where
             }
         }
         if self.up.eof {
-            return Ok(self.poll_shut_server(cx));
+            return Ok(self.lost().unwrap_or_else(|| self.poll_shut_server(cx)));
         }
         let undecided = self.up.undecided().len();
         if undecided > 0 && undecided >= self.session.frontend_bytes_wanted() {
@@ -245,8 +265,10 @@ where
         }
         let mut buf = ReadBuf::new(scratch);
         match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
-            Poll::Pending => Ok(Step::Idle),
-            Poll::Ready(Err(e)) => Ok(Step::End(End::Broken(Peer::Client, e))),
+            Poll::Pending => Ok(self.lost().unwrap_or(Step::Idle)),
+            Poll::Ready(Err(e)) => {
+                Ok(self.lost().unwrap_or(Step::End(End::Broken(Peer::Client, e))))
+            }
             Poll::Ready(Ok(())) if buf.filled().is_empty() => {
                 self.up.eof = true;
                 Ok(Step::Progress)
@@ -308,10 +330,21 @@ where
                     self.down.sent(count);
                     Step::Progress
                 }
-                Poll::Ready(Err(e)) => Step::End(End::Broken(Peer::Client, e)),
+                Poll::Ready(Err(e)) => {
+                    self.discarded += self.down.cleared as u64;
+                    self.down.sent(self.down.cleared);
+                    self.client_lost.get_or_insert(e);
+                    match self.discarded > DISCARDED_BYTES_MAX {
+                        true => self.lost().unwrap_or(Step::Progress),
+                        false => Step::Progress,
+                    }
+                }
             });
         }
         if self.down.eof {
+            if let Some(end) = self.lost() {
+                return Ok(end);
+            }
             return Ok(Step::End(match self.recorder.client_said_goodbye() || self.up.eof {
                 true => End::ClientClosed,
                 false => End::ServerClosed,
@@ -336,6 +369,7 @@ where
                     let released = self.look_down(&held[self.down.start..]);
                     self.down.held = held;
                     self.down.cleared = released?;
+                    self.client_is_mid_message = self.session.backend_is_mid_message();
                     return Ok(Step::Progress);
                 }
                 let bytes = &scratch[..count];
@@ -348,6 +382,7 @@ where
                     },
                 };
                 self.down.keep(&bytes[written..], released - written);
+                self.client_is_mid_message = self.session.backend_is_mid_message();
                 Ok(Step::Progress)
             }
         }
@@ -364,8 +399,6 @@ where
                 self.recorder.event(event, now)?;
             }
             if passed == 0 || released == bytes.len() {
-                // Not on the way out with an error: what was just released is not sent then.
-                self.client_is_mid_message = self.session.backend_is_mid_message();
                 return Ok(released);
             }
         }
@@ -391,6 +424,11 @@ where
             result?;
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// The end, for a client that was lost before.
+    fn lost(&mut self) -> Option<Step> {
+        self.client_lost.take().map(|error| Step::End(End::Broken(Peer::Client, error)))
     }
 
     /// The client will send no more, and all it sent is on its way: say so to the server, once.

@@ -41,7 +41,7 @@ use crate::{
     },
 };
 
-/// A server that takes a cancel request closes the connection; one that does not within this time has at least received it.
+/// From the dial of a cancel request to the server's close: how long the client may have to wait.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// Messages to a client that is being sent away; a client that does not read them loses them.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -203,7 +203,7 @@ async fn run_session(
     );
     let dialled = tokio::select! {
         biased;
-        dialled = context.dialer.dial(&flow, context.startup_timeout) => dialled,
+        dialled = context.dialer.dial(&flow, deadline.saturating_duration_since(Instant::now())) => dialled,
         () = context.stop.wait() => {
             let reply = stopping();
             let ended = Ended {
@@ -328,6 +328,12 @@ fn explain(ending: Ending, terminated: bool, ready: bool) -> Explained {
         Ending::Relayed(Err(RelayError::NotRecorded(error))) => {
             (EndReason::RecordingFailed, Some(error.to_string()), Some(not_recorded(error)), false)
         }
+        Ending::Relayed(Err(RelayError::Fault)) => {
+            let reply = Reply::fatal(*b"XX000", "terminating connection because of a fault");
+            let told = "pgward on this host failed while it relayed this connection.";
+            let reply = Reply { detail: Some(Cow::Borrowed(told)), ..reply };
+            (EndReason::AgentFault, None, Some(reply), false)
+        }
         Ending::StartupTimeout(limit) => (
             EndReason::StartupTimeout,
             Some(format!("not authenticated within {limit:?}")),
@@ -345,33 +351,29 @@ fn stopping() -> Reply {
 
 async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
     let destination = dial::destination(flow);
-    let forwarded = async {
+    let mut outcome = CancelOutcome::Failed;
+    let forward = async {
         let mut server = context.dialer.dial(flow, CANCEL_LIMIT).await?;
         let mut packet = Vec::new();
         request.write(&mut packet).expect("a cancel request is bounded");
-        let sent = async {
-            server.write_all(&packet).await?;
-            // It has done what it will do when it closes; the client waits for that too.
-            let mut answer = [0u8; 64];
-            while server.read(&mut answer).await? > 0 {}
-            io::Result::Ok(())
-        };
-        match timeout(CANCEL_LIMIT, sent).await {
-            // Servers close without reading to the end, which may look like a reset.
-            Ok(_) | Err(_) => Ok::<(), DialError>(()),
-        }
+        let sent = server.write_all(&packet).await;
+        sent.map_err(|source| DialError::System { call: "write", source })?;
+        outcome = CancelOutcome::Forwarded;
+        // It has done what it will do when it closes; the client waits for that too. Servers close without reading to the end,
+        // which may look like a reset.
+        let mut answer = [0u8; 64];
+        while server.read(&mut answer).await.is_ok_and(|count| count > 0) {}
+        Ok::<(), DialError>(())
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         biased;
-        forwarded = forwarded => match forwarded {
-            Ok(()) => CancelOutcome::Forwarded,
-            Err(error) => {
-                debug!(error = %chain(&error), "cancel request not forwarded");
-                CancelOutcome::Failed
-            }
+        ended = timeout(CANCEL_LIMIT, forward) => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(error = %chain(&error), "cancel request not forwarded"),
+            Err(_) => debug!("the server did not close behind a cancel request"),
         },
-        () = context.stop.wait() => CancelOutcome::Failed,
-    };
+        () = context.stop.wait() => {}
+    }
     let record = Cancel {
         actor: &who.full,
         destination,

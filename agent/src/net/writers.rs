@@ -30,13 +30,18 @@ const EARLY_MAX: usize = 1024;
 
 /// Delivers changes to sessions. Shared by all workers.
 pub struct Writers {
-    ring: Mutex<WriterEvents>,
+    /// None where no tier watches.
+    source: Option<Source>,
     desk: Mutex<Desk>,
+    /// Nanoseconds since boot. Connections made until then may have lost a change.
+    doubtful_until: AtomicU64,
+}
+
+struct Source {
+    ring: Mutex<WriterEvents>,
     maps: Arc<Maps>,
     /// Value of the kernel's counter of lost changes when it was last looked at.
     lost: AtomicU64,
-    /// Nanoseconds since boot. Connections made until then may have lost a change.
-    doubtful_until: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -59,13 +64,16 @@ impl Writers {
     /// Reads from `ring`.
     pub fn new(ring: WriterEvents, maps: Arc<Maps>) -> Arc<Self> {
         let lost = maps.counter(Counter::WriterEventsLost).unwrap_or(0);
-        Arc::new(Self {
-            ring: Mutex::new(ring),
-            desk: Mutex::default(),
-            maps,
-            lost: AtomicU64::new(lost),
-            doubtful_until: AtomicU64::new(0),
-        })
+        Self::of(Some(Source { ring: Mutex::new(ring), maps, lost: AtomicU64::new(lost) }))
+    }
+
+    /// Without a source: tier T0, which sees no changes.
+    pub fn unwatched() -> Arc<Self> {
+        Self::of(None)
+    }
+
+    fn of(source: Option<Source>) -> Arc<Self> {
+        Arc::new(Self { source, desk: Mutex::default(), doubtful_until: AtomicU64::new(0) })
     }
 
     /// Registers the session of a client socket; it gets what came for it before, too.
@@ -77,7 +85,8 @@ impl Writers {
 
     /// Takes everything out of the ring. Whoever comes second waits until the first has delivered.
     fn drain(&self) {
-        let mut ring = locked(&self.ring);
+        let Some(source) = &self.source else { return };
+        let mut ring = locked(&source.ring);
         let Some(mut change) = ring.pop() else { return };
         let mut desk = locked(&self.desk);
         loop {
@@ -90,8 +99,8 @@ impl Writers {
             }
         }
         // A change can only be lost while the ring is full, so a look at the counter behind a delivery is enough.
-        if let Ok(lost) = self.maps.counter(Counter::WriterEventsLost)
-            && self.lost.swap(lost, Ordering::Relaxed) != lost
+        if let Ok(lost) = source.maps.counter(Counter::WriterEventsLost)
+            && source.lost.swap(lost, Ordering::Relaxed) != lost
         {
             self.doubt(Now::read().boot.0);
         }

@@ -1,0 +1,232 @@
+//! Relays between streams in memory that fail on demand.
+
+use std::{
+    future::poll_fn,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use pgward_common::{Actor, Flow, family};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+
+use super::{
+    dial,
+    identify::{Identifier, Who},
+    recorder::{Hello, Recorder, Recording},
+    registry::{Registry, Shown},
+    relay::{End, Relay, RelayError},
+    writers::Writers,
+};
+use crate::{
+    attrib::{AttribSettings, Resolver},
+    audit::{Log, SessionIds, Tier, WallNanos},
+    config,
+    pg::{Limits, Session, session::Gate, startup::Parameters},
+};
+
+/// More than any test sends without reading it.
+const ROOM: usize = 4 << 20;
+/// `AuthenticationOk`, `ReadyForQuery` (idle).
+const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+
+#[tokio::test]
+async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_the_log() {
+    let mut scene = Scene::new();
+    scene.server.write_all(READY).await.expect("room");
+    scene.client.write_all(&query("select 'sent'")).await.expect("room");
+    assert!(scene.poll().await.is_pending());
+    assert_eq!(scene.arrived().await, query("select 'sent'"));
+
+    scene.server_faults.panics.store(true, Ordering::Relaxed);
+    let ended = scene.poll().await;
+    assert!(matches!(ended, Poll::Ready(Err(RelayError::Fault))), "{ended:?}");
+    let records = scene.finish();
+    let events: Vec<_> = records.iter().filter_map(|r| r["event"].as_str()).collect();
+    assert_eq!(events, ["session_start", "statement", "session_end"]);
+    assert_eq!(records[1]["text"], "select 'sent'");
+    assert_eq!(records[1]["outcome"], "unfinished");
+    assert_eq!(records[2]["reason"], "agent_fault");
+    assert_eq!(records[2]["statements"], 1);
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_went_reaches_the_server() {
+    let mut scene = Scene::new();
+    scene.server.write_all(READY).await.expect("room");
+    assert!(scene.poll().await.is_pending());
+    // More than one read takes, so that a failed write comes between.
+    let sent: Vec<u8> = (0..20).flat_map(|_| query(&"x".repeat(30_000))).collect();
+    scene.client.write_all(&sent).await.expect("room");
+    scene.server.write_all(b"N\0\0\0\x05\0").await.expect("room");
+    scene.client_faults.refuses.store(true, Ordering::Relaxed);
+    let ended = scene.poll().await;
+    assert!(matches!(ended, Poll::Ready(Ok(End::Broken(..)))), "{ended:?}");
+    assert_eq!(scene.arrived().await.len(), sent.len());
+    let records = scene.finish();
+    let statements = records.iter().filter(|record| record["event"] == "statement");
+    assert_eq!(statements.filter(|s| s["outcome"] == "unfinished").count(), 20);
+}
+
+fn query(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len() + 5).expect("short").to_be_bytes();
+    [b"Q", &length[..], text.as_bytes(), b"\0"].concat()
+}
+
+/// A relay with its two peers.
+struct Scene {
+    relay: Relay<Faulty, Faulty>,
+    client: DuplexStream,
+    server: DuplexStream,
+    client_faults: Arc<Faults>,
+    server_faults: Arc<Faults>,
+    log: Log,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = audit(folder.path());
+        let log = Log::open(&audit).expect("a log");
+        let resolver = Resolver::new(AttribSettings::default()).expect("a host");
+        let recording = Recording {
+            sink: log.sink(),
+            audit: Arc::new(audit),
+            identifier: Identifier::start(resolver).expect("threads"),
+            tier: Tier::T0,
+        };
+        let (client, inner_client) = duplex(ROOM);
+        let (server, inner_server) = duplex(ROOM);
+        let (client_faults, server_faults) = (Arc::<Faults>::default(), Arc::<Faults>::default());
+        let relay = Relay::new(
+            Faulty { stream: inner_client, faults: client_faults.clone() },
+            Faulty { stream: inner_server, faults: server_faults.clone() },
+            Session::starting_at(Limits::default(), Gate::Hold, 0),
+            recorder(recording),
+            b"",
+            b"",
+        );
+        Self { relay, client, server, client_faults, server_faults, log, folder }
+    }
+
+    async fn poll(&mut self) -> Poll<Result<End, RelayError>> {
+        poll_fn(|cx| Poll::Ready(self.relay.poll(cx))).await
+    }
+
+    /// What the server has got since the last look.
+    async fn arrived(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; ROOM];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        poll_fn(|cx| {
+            while Pin::new(&mut self.server).poll_read(cx, &mut buffer).is_ready()
+                && buffer.remaining() > 0
+            {}
+            Poll::Ready(())
+        })
+        .await;
+        buffer.filled().to_vec()
+    }
+
+    /// All records of the session.
+    fn finish(self) -> Vec<Value> {
+        drop(self.relay.finish());
+        assert_eq!(self.log.close().unwritten, 0);
+        let text = std::fs::read_to_string(self.folder.path().join("log")).expect("a log");
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+}
+
+fn audit(folder: &Path) -> config::Audit {
+    config::Audit {
+        path: folder.join("log"),
+        on_full: config::OnFull::Block,
+        statement_bytes_max: 1 << 16,
+        parameter_bytes_max: 1 << 12,
+        parameters: config::Parameters::Record,
+        file_bytes_max: 1 << 30,
+    }
+}
+
+fn recorder(recording: Recording) -> Recorder {
+    let flow = Flow {
+        opener: Actor { tgid: 7, ..Actor::default() },
+        connect_boottime_ns: 1,
+        family: family::V4,
+        ..Flow::default()
+    };
+    let who = Arc::new(Who::told(&flow.opener));
+    let shown = Shown {
+        id: SessionIds::new(1).next(),
+        since: WallNanos(0),
+        destination: dial::destination(&flow),
+        tier: Tier::T0,
+        who: OnceLock::from(who.clone()),
+        startup: OnceLock::new(),
+        netns_cookie: 0,
+        state: AtomicU8::new(0),
+        backend_pid: AtomicU32::new(0),
+        statements: AtomicU64::new(0),
+        rows: AtomicU64::new(0),
+        client_bytes: AtomicU64::new(0),
+        server_bytes: AtomicU64::new(0),
+        state_since: AtomicU64::new(0),
+    };
+    let entry = Arc::<Registry>::default().enter(shown, 1).expect("the first");
+    let registration = Writers::unwatched().register(&flow);
+    let parameters = Parameters::default();
+    let hello = Hello { minor: 0, parameters: &parameters, base: 0 };
+    Recorder::new(recording, entry, flow, who, registration, hello)
+}
+
+/// What goes wrong from now on.
+#[derive(Default)]
+struct Faults {
+    /// Reading panics.
+    panics: AtomicBool,
+    /// Writing fails, as on a connection that was reset.
+    refuses: AtomicBool,
+}
+
+struct Faulty {
+    stream: DuplexStream,
+    faults: Arc<Faults>,
+}
+
+impl AsyncRead for Faulty {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.faults.panics.load(Ordering::Relaxed), "a fault that the test asked for");
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Faulty {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.faults.refuses.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
