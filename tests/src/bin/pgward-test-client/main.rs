@@ -43,7 +43,7 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 9] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
@@ -52,6 +52,7 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("tokio-postgres", tokio_client::run),
     ("knock", crowd::knock),
     ("namespaces", crowd::namespaces),
+    ("orphans", crowd::orphans),
 ];
 
 fn main() -> ExitCode {
