@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,6 +73,24 @@ pub(crate) fn knock(arguments: &Arguments) -> Result<Value> {
         }
     }
     Ok(json!({ "pid": std::process::id(), "done": done, "failures": failures }))
+}
+
+/// `silent ADDRESS count=N`: connects and says nothing, N times, and once more. Reports how that last connection ended, and
+/// whether the others were open then.
+pub(crate) fn silent(arguments: &Arguments) -> Result<Value> {
+    let count = arguments.number("count")?;
+    let open = (0..count).map(|_| connect::blocking(arguments.address));
+    let open: Vec<TcpStream> = open.collect::<Result<_>>()?;
+    let mut last = connect::blocking(arguments.address)?;
+    last.set_read_timeout(Some(PATIENCE))?;
+    let end = last.read(&mut [0; 1]).map_or_else(|e| format!("{:?}", e.kind()), |n| n.to_string());
+    let mut others = true;
+    for stream in &open {
+        stream.set_nonblocking(true)?;
+        let nothing = stream.peek(&mut [0; 1]).map_err(|error| error.kind());
+        others &= nothing == Err(ErrorKind::WouldBlock);
+    }
+    Ok(json!({ "pid": std::process::id(), "end": end, "others": others }))
 }
 
 /// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the
