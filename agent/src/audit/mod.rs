@@ -88,7 +88,7 @@
 //! | `duration_us` | statement session_end | from then (a session: from connect) to the end, microseconds | when |
 //! | `transaction` | statement | state behind it: idle, open, failed | result |
 //! | `writer` | statement | process that wrote the statement: short form of an identity | who, from where |
-//! | `shared_with` | statement | further processes that wrote parts of its bytes | who |
+//! | `shared_with` | statement | further processes that wrote parts of its bytes; at T1, where a change of writer is an estimate, that may have | who |
 //! | `shared_with_more` | statement | those that are not listed | |
 //! | `reason` | agent_stop session_end refused | why | result |
 //! | `detail` | session_end refused events_lost namespace | more about it, never SQL | result |

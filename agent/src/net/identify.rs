@@ -41,6 +41,13 @@ pub struct Who {
     pub brief: Brief,
 }
 
+/// Two are the same when their records say the same of them.
+impl PartialEq for Who {
+    fn eq(&self, other: &Self) -> bool {
+        self.compact == other.compact
+    }
+}
+
 /// The part of an identity that each statement carries: enough to find the process in the session records.
 #[derive(Clone, Debug, Serialize)]
 pub struct Brief {

@@ -10,6 +10,7 @@ pub mod refusals;
 pub mod registry;
 pub mod relay;
 pub mod session;
+mod turns;
 pub mod worker;
 pub mod writers;
 

@@ -1,4 +1,7 @@
 //! From what the protocol core reports to what the log holds, with the writer of every byte.
+//!
+//! At tier T1 writers change at offsets that are estimates: statements near one list the processes of both sides in
+//! `shared_with`, see `turns`.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -9,14 +12,14 @@ use super::{
     identify::{Answer, Identifier, Who},
     registry::{self, Entry},
     relay::Pending,
+    turns::Turns,
     writers::Registration,
 };
 use crate::{
     audit::{
         BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
         Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionSeq,
-        SessionStart, Sink, Statement, StatementKind, TextState, Tier, Transaction, WRITERS_MAX,
-        WallNanos,
+        SessionStart, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
     },
     config,
     pg::{
@@ -26,9 +29,6 @@ use crate::{
         startup,
     },
 };
-
-/// Writers of a session that are remembered, for statements that are still under way.
-const TURNS_MAX: usize = 1024;
 
 /// What a worker gives to each of its sessions.
 #[derive(Clone)]
@@ -49,14 +49,11 @@ pub struct Recorder {
     seq: SessionSeq,
     entry: Entry,
     flow: Flow,
-    opener: Arc<Who>,
     /// Bytes of the client's stream read so far.
     read: u64,
     registration: Registration,
     changes: std::collections::VecDeque<WriterChanged>,
-    /// Who wrote from which offset on, ascending; the opener wrote before the first.
-    turns: Vec<Turn>,
-    turns_lost: bool,
+    turns: Turns<Arc<Who>>,
     startup: Startup,
     statements: u64,
     sqlstate: Option<[u8; 5]>,
@@ -64,12 +61,6 @@ pub struct Recorder {
     state: State,
     now: Now,
     ended: bool,
-}
-
-struct Turn {
-    from: u64,
-    who: Arc<Who>,
-    tier: Tier,
 }
 
 /// What is known before the first request, for the record of the session's start.
@@ -135,12 +126,10 @@ impl Recorder {
             seq,
             entry,
             flow,
-            opener,
             read: base,
             registration,
             changes: std::collections::VecDeque::new(),
-            turns: Vec::new(),
-            turns_lost: false,
+            turns: Turns::new(opener),
             startup,
             statements: 0,
             sqlstate: None,
@@ -214,11 +203,7 @@ impl Recorder {
         if let Some(change) = self.changes.pop_front() {
             let tier = if change.tier == 2 { Tier::T2 } else { Tier::T1 };
             let from = self.offset(change.seq);
-            if self.turns.len() >= TURNS_MAX {
-                self.turns.remove(0);
-                self.turns_lost = true;
-            }
-            self.turns.push(Turn { from, who, tier });
+            self.turns.begin(from, who, tier);
         }
         self.identify_next()
     }
@@ -288,7 +273,7 @@ impl Recorder {
         self.startup.recorded = true;
         let startup = &self.startup;
         let record = SessionStart {
-            actor: &self.opener.full,
+            actor: &self.turns.opener().full,
             tier: self.recording.tier,
             confidence: self.confidence(),
             destination: dial::destination(&self.flow),
@@ -308,7 +293,7 @@ impl Recorder {
 
     fn confidence(&self) -> Confidence {
         let watched = self.recording.tier != Tier::T0;
-        if watched && !self.turns_lost && self.registration.complete() {
+        if watched && !self.turns.lost() && self.registration.complete() {
             Confidence::Exact
         } else {
             Confidence::OpenerOrLater
@@ -316,19 +301,11 @@ impl Recorder {
     }
 
     fn statement(&mut self, done: &core::Statement, now: Now) -> Result<Recorded, NotRecorded> {
-        let (start, end) = (done.span.start, done.span.end);
-        // The turn in which the statement begins, and those that begin inside of it.
-        let first = self.turns.partition_point(|turn| turn.from <= start);
-        let inside = self.turns[first..].iter().take_while(|turn| turn.from < end);
-        let shared: Vec<Json> =
-            inside.take(WRITERS_MAX).map(|turn| turn.who.compact.clone()).collect();
-        let turn = first.checked_sub(1).map(|index| &self.turns[index]);
-        let (writer, tier) = match turn {
-            Some(turn) => (&turn.who.compact, turn.tier),
-            None => (&self.opener.compact, self.recording.tier),
-        };
+        let written = self.turns.of(done.span.start..done.span.end);
+        let shared: Vec<Json> = written.shared.iter().map(|who| who.compact.clone()).collect();
+        let writer = &written.writer.compact;
         let tier = match self.confidence() {
-            Confidence::Exact => tier,
+            Confidence::Exact => written.tier.unwrap_or(self.recording.tier),
             Confidence::OpenerOrLater => Tier::T0,
         };
 
@@ -373,15 +350,11 @@ impl Recorder {
         };
         let stamp = self.seq.stamp(now);
         let recorded = self.recording.sink.record(&stamp, &record);
-        drop(shared);
         self.statements += 1;
         let shown = &self.entry.shown;
         shown.statements.fetch_add(1, Ordering::Relaxed);
         shown.rows.fetch_add(done.rows, Ordering::Relaxed);
-        // Statements come in the order of their bytes: earlier turns but the last are of no more use.
-        if first > 1 {
-            self.turns.drain(..first - 1);
-        }
+        self.turns.forget_before(done.span.start);
         recorded
     }
 

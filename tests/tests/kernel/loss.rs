@@ -75,8 +75,8 @@ fn all_accounted_for(scene: &Scene, event: &str, events: usize) -> Result {
         let (told, lost) = (sum(records, event), sum(&lost, "events_lost"));
         (told + lost >= events).then_some((told, lost))
     })?;
-    // The agent's own start reports a namespace or two, which may be among the lost.
-    let few = events..events + 10;
+    // Sockets made while the buffer is full report their namespace, and each such report is among the lost.
+    let few = events..events + EVENTS as u64 / 100;
     assert!(few.contains(&(told + lost)), "{told} recorded, {lost} lost");
     assert!(lost > 0 && told > 0, "{told} recorded, {lost} lost");
     Ok(())

@@ -158,6 +158,21 @@ fn a_namespace_that_vanishes_while_held_is_forgotten() -> Result {
 }
 
 #[test]
+fn a_namespace_that_cannot_be_opened_is_refused_at_once_for_a_while() -> Result {
+    gate!();
+    // So long that no second attempt comes within the test.
+    let builder = Agent::builder().intercept(7).set("netns", "hold_ms", "30000");
+    let scene = Scene::with("orphans", builder)?;
+    let agent = format!("agent={}", scene.agent.pid()?);
+    scene.client(&["orphans", "127.0.0.1:7", &agent])?;
+    let refused = |r: &Value| r["event"] == "refused" && r["reason"] == "refused_namespace";
+    scene.agent.wait_for(refused, PATIENCE)?;
+    let records = scene.agent.records()?;
+    assert_eq!(count(&records, "namespace", "failed"), 1, "{}", scene.agent.story());
+    Ok(())
+}
+
+#[test]
 fn five_hundred_namespaces_come_and_go_without_a_leak() -> Result {
     gate!();
     let port = host::free_port()?;

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
+use pgward_tests::agent::Agent;
 use pgward_tests::netns::{Loopback, NetNs};
 use pgward_tests::postgres::Cluster;
 use pgward_tests::scene::{Scene, canonical, mark};
 use pgward_tests::script::ScriptedServer;
-use pgward_tests::wait::PATIENCE;
+use pgward_tests::wait::{self, PATIENCE};
 use pgward_tests::{host, scene};
 use serde_json::Value;
 
@@ -169,4 +170,27 @@ fn four_thousand_connections_of_eight_threads_keep_their_identities() -> Result 
     assert!(seen.values().all(|count| *count == 1), "none is there twice");
     assert_eq!(server.accepted(), 4400);
     Ok(())
+}
+
+#[test]
+fn silent_connections_beyond_the_limit_are_reset_and_recorded() -> Result {
+    gate!();
+    let server = ScriptedServer::start((Ipv4Addr::LOCALHOST, 0))?;
+    let builder = Agent::builder()
+        .intercept(server.address().port())
+        .set("agent", "sessions_max", "1")
+        .set("agent", "startup_timeout_ms", "60000");
+    let scene = Scene::with("silent", builder)?;
+    // Twice the sessions and 64.
+    let report = scene.client(&["silent", &server.address().to_string(), "count=66"])?;
+    assert_eq!(report["end"], "ConnectionReset", "{report}");
+    assert_eq!(report["others"], true, "{report}");
+    let refused = scene.agent.wait_for(|r| r["reason"] == "connections_max", PATIENCE)?;
+    assert_eq!(refused["actor"]["pid"], report["pid"], "{refused}");
+    assert_eq!(refused["destination"], server.address().to_string(), "{refused}");
+    // They are gone with their process, and there is room again.
+    let mark = mark("room");
+    let told = ["connect", &server.address().to_string(), "how=blocking", &format!("mark={mark}")];
+    wait::until_true("room for a session", PATIENCE, || Ok(scene.client(&told).is_ok()))?;
+    scene.statement(&mark).map(drop)
 }

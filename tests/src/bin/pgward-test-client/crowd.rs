@@ -1,6 +1,8 @@
 //! Many connections, and many namespaces.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -8,15 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgward_tests::script::ScriptedServer;
+use pgward_tests::wait::{self, PATIENCE};
 use pgward_tests::wire::Session;
 use serde_json::{Value, json};
 use socket2::Socket;
 
 use crate::{Arguments, connect, raw};
+
+/// Sockets of [`orphans`]: as many as are tried within some seconds.
+const ORPHANS: usize = 900;
 
 /// `crowd ADDRESS threads=N each=N mark=TEXT [until=FILE]`: every connection runs one statement that tells its own thread,
 /// number and source. With `until`, goes on in rounds of `each` until that file exists.
@@ -120,6 +127,24 @@ fn talk(socket: Socket, mark: &str) -> Result<()> {
     Ok(())
 }
 
+/// `silent ADDRESS count=N`: connects and says nothing, N times, and once more. Reports how that last connection ended, and
+/// whether the others were open then.
+pub(crate) fn silent(arguments: &Arguments) -> Result<Value> {
+    let count = arguments.number("count")?;
+    let open = (0..count).map(|_| connect::blocking(arguments.address));
+    let open: Vec<TcpStream> = open.collect::<Result<_>>()?;
+    let mut last = connect::blocking(arguments.address)?;
+    last.set_read_timeout(Some(PATIENCE))?;
+    let end = last.read(&mut [0; 1]).map_or_else(|e| format!("{:?}", e.kind()), |n| n.to_string());
+    let mut others = true;
+    for stream in &open {
+        stream.set_nonblocking(true)?;
+        let nothing = stream.peek(&mut [0; 1]).map_err(|error| error.kind());
+        others &= nothing == Err(ErrorKind::WouldBlock);
+    }
+    Ok(json!({ "pid": std::process::id(), "end": end, "others": others }))
+}
+
 /// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the
 /// address's port, and one statement to it. The namespace is gone when the next begins.
 pub(crate) fn namespaces(arguments: &Arguments) -> Result<Value> {
@@ -137,6 +162,35 @@ pub(crate) fn namespaces(arguments: &Arguments) -> Result<Value> {
         done += 1;
     }
     Ok(json!({ "pid": std::process::id(), "done": done }))
+}
+
+/// `orphans ADDRESS agent=PID`: sockets of a new network namespace that no process is in any more when the agent, which slept,
+/// looks for it. Connects one after the other until one fails at once with `EHOSTUNREACH`. Reports how many were tried before.
+pub(crate) fn orphans(arguments: &Arguments) -> Result<Value> {
+    let agent = Pid::from_raw(i32::try_from(arguments.number("agent")?)?);
+    let home = File::open("/proc/self/ns/net")?;
+    kill(agent, Signal::SIGSTOP)?;
+    let made = || -> Result<Vec<Socket>> {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
+        raw::loopback_up().context("raising lo")?;
+        (0..ORPHANS).map(|_| connect::socket(arguments.address)).collect()
+    };
+    let made = made();
+    setns(&home, CloneFlags::CLONE_NEWNET).context("setns")?;
+    kill(agent, Signal::SIGCONT)?;
+    let mut sockets = made?.into_iter();
+    let mut held = 0;
+    wait::until_true("a connect to be refused", PATIENCE, || {
+        let socket = sockets.next().context("every socket was held")?;
+        socket.set_nonblocking(true)?;
+        match raw::connect(&socket, arguments.address).map_err(|error| error.raw_os_error()) {
+            Err(Some(nix::libc::EHOSTUNREACH)) => return Ok(true),
+            Err(Some(nix::libc::EINPROGRESS)) => held += 1,
+            other => anyhow::bail!("a connect gave {other:?}"),
+        }
+        Ok(false)
+    })?;
+    Ok(json!({ "pid": std::process::id(), "held": held }))
 }
 
 fn one(address: SocketAddr, mark: &str, thread: usize, number: usize) -> Result<()> {

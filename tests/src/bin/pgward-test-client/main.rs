@@ -43,7 +43,7 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 11] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
@@ -53,6 +53,8 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("knock", crowd::knock),
     ("pile", crowd::pile),
     ("namespaces", crowd::namespaces),
+    ("orphans", crowd::orphans),
+    ("silent", crowd::silent),
 ];
 
 fn main() -> ExitCode {
