@@ -151,7 +151,8 @@ impl Agent {
         Ok(command)
     }
 
-    /// All records of the audit log so far, in order. A line that is still being written is left out.
+    /// All records of the audit log so far, in order. A line that is still being written is left out, and so is one that an
+    /// agent left torn when it was killed: the next one ends it and says so in its `agent_start`, else it is an error.
     pub fn records(&self) -> Result<Vec<Value>> {
         let text = match fs::read(self.audit_log()) {
             Ok(text) => text,
@@ -159,14 +160,26 @@ impl Agent {
             Err(error) => return Err(error.into()),
         };
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        text[..end]
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                serde_json::from_slice(line)
-                    .with_context(|| format!("audit line: {}", String::from_utf8_lossy(line)))
-            })
-            .collect()
+        let mut records: Vec<Value> = Vec::new();
+        let mut torn: Option<anyhow::Error> = None;
+        for line in text[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<Value>(line) {
+                Ok(record) => {
+                    let explained = record["event"] == "agent_start"
+                        && record["torn_tail_bytes"].as_u64().is_some_and(|bytes| bytes > 0);
+                    if let Some(error) = torn.take().filter(|_| !explained) {
+                        return Err(error);
+                    }
+                    records.push(record);
+                }
+                Err(error) => {
+                    let shown = String::from_utf8_lossy(line).into_owned();
+                    torn = Some(anyhow::Error::new(error).context(format!("audit line: {shown}")));
+                }
+            }
+        }
+        // A torn line at the very end may be about to be explained by the next start.
+        Ok(records)
     }
 
     /// Waits for a record that `wanted` accepts and returns the first. The error shows the last records and log lines.

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use pgward_tests::wait;
 use pgward_tests::wire::{
     self, GSSENC_REQUEST, SSL_REQUEST, Session, query, startup, startup_version, untyped,
 };
@@ -88,10 +89,14 @@ fn close_at_once(probe: &mut Probe) -> Result<()> {
 
 fn cancel_of_a_query(probe: &mut Probe) -> Result<()> {
     let mut session = Session::start(probe.stream.try_clone()?)?;
-    // The notice says that the statement runs; a cancel before it would find nothing to cancel.
-    let sql = "do $$begin raise warning 'running'; perform pg_sleep(100); end$$";
-    session.stream.write_all(&query(sql))?;
-    probe.note_until(b'N')?;
+    session.stream.write_all(&query("select pg_sleep(100)"))?;
+    // A cancel before the statement sleeps would find nothing to cancel, or find it elsewhere.
+    let mut watch = Session::start(connect::blocking(probe.address())?)?;
+    let state = format!(
+        "select count(*) from pg_stat_activity where pid = {} and wait_event = 'PgSleep'",
+        session.backend
+    );
+    wait::until_true("the statement to sleep", wait::PATIENCE, || Ok(watch.value(&state)? == "1"))?;
     let mut other = connect::blocking(probe.address())?;
     other.write_all(&wire::cancel(session.backend, &session.secret))?;
     // The server closes without an answer.
