@@ -89,8 +89,10 @@ fn hand_over(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
         (*flow).state = flow_state::HANDED_OVER;
         key_of(flow)
     };
+    // By reference: the kernel copies from the map value, and our stack stays small.
     // SAFETY: as above.
-    if HANDOVER.insert(key, unsafe { &*flow }, 0).is_err() {
+    let value: &Flow = unsafe { &*flow };
+    if HANDOVER.insert(key, value, 0).is_err() {
         count(Counter::HandoverFull);
     }
     if task::offsets().have_tx_timestamp != 0

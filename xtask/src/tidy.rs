@@ -136,7 +136,8 @@ fn words(files: &[PathBuf]) -> Result<()> {
     let mut forbidden: Vec<(String, &str)> =
         unfinished.iter().map(|halves| (halves.concat(), "unfinished or skipped work")).collect();
     let machine = "a path of one machine";
-    forbidden.extend([["/ho", "me/"], ["/Us", "ers/"]].map(|halves| (halves.concat(), machine)));
+    // Not `/home`: where rootless containers keep their state is what the code is about.
+    forbidden.extend([["/Us", "ers/"]].map(|halves| (halves.concat(), machine)));
     let folders = [Some(root()), std::env::var_os("HOME").map(PathBuf::from)];
     forbidden.extend(folders.iter().flatten().filter_map(|folder| {
         let shown = format!("{}/", folder.display());
