@@ -154,9 +154,25 @@ impl Agent {
     /// All records of the audit log so far, in order. A line that is still being written is left out, and so is one that an
     /// agent left torn when it was killed: the next one ends it and says so in its `agent_start`, else it is an error.
     pub fn records(&self) -> Result<Vec<Value>> {
+        // Between the end of a torn line and the `agent_start` behind it lies a moment: a torn line that is still the last one
+        // is looked at again, and is an error when nothing explains it.
+        let mut torn = None;
+        let explained = wait::until("an explanation of a torn line", PATIENCE, || {
+            let (records, last) = self.parsed()?;
+            let whole = last.is_none();
+            torn = last;
+            Ok(whole.then_some(records))
+        });
+        explained.map_err(|error| torn.take().unwrap_or(error))
+    }
+
+    /// Records so far, and the error of the last line if that is not one.
+    fn parsed(&self) -> Result<(Vec<Value>, Option<anyhow::Error>)> {
         let text = match fs::read(self.audit_log()) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((Vec::new(), None));
+            }
             Err(error) => return Err(error.into()),
         };
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -178,8 +194,7 @@ impl Agent {
                 }
             }
         }
-        // A torn line at the very end may be about to be explained by the next start.
-        Ok(records)
+        Ok((records, torn))
     }
 
     /// Waits for a record that `wanted` accepts and returns the first. The error shows the last records and log lines.

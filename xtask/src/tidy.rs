@@ -136,8 +136,8 @@ fn words(files: &[PathBuf]) -> Result<()> {
     let mut forbidden: Vec<(String, &str)> =
         unfinished.iter().map(|halves| (halves.concat(), "unfinished or skipped work")).collect();
     let machine = "a path of one machine";
-    // Not `/home`: where rootless containers keep their state is what the code is about.
-    forbidden.extend([["/Us", "ers/"]].map(|halves| (halves.concat(), machine)));
+    let home = ["/ho", "me/"].concat();
+    forbidden.extend([home.clone(), ["/Us", "ers/"].concat()].map(|word| (word, machine)));
     let folders = [Some(root()), std::env::var_os("HOME").map(PathBuf::from)];
     forbidden.extend(folders.iter().flatten().filter_map(|folder| {
         let shown = format!("{}/", folder.display());
@@ -152,8 +152,13 @@ fn words(files: &[PathBuf]) -> Result<()> {
             continue;
         }
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
+        // There, homes of users are the subject: rootless containers keep their state in them.
+        let about_homes = file.starts_with("agent/src/attrib");
         for (index, line) in text.lines().enumerate() {
             for (word, reason) in forbidden.iter().filter(|(word, _)| line.contains(word)) {
+                if about_homes && *word == home {
+                    continue;
+                }
                 found.push(format!("{}:{}: `{word}`: {reason}", file.display(), index + 1));
             }
         }

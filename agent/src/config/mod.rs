@@ -70,8 +70,8 @@ pub struct Agent {
 impl Agent {
     /// How many workers to start on a machine with `cpus` processors.
     ///
-    /// Left to the agent: one for two processors. The agent is a guest on its clients' host, and fewer workers serve more
-    /// sessions for each wake-up (measured: 8 to 10 % less kernel work per statement with one worker than with two).
+    /// Left to the agent: one for two processors. The agent is a guest on its clients' host; on two processors one worker
+    /// took 7 % fewer kernel instructions per statement with 8 clients, and no fewer with 1 or 32 (docs/performance.md).
     pub fn worker_count(&self, cpus: usize) -> usize {
         if self.workers == 0 { (cpus / 2).clamp(1, WORKERS_AUTO_MAX) } else { self.workers }
     }

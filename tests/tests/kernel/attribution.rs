@@ -32,9 +32,15 @@ impl Written {
         if self.watched {
             assert_eq!(self.statement["writer"]["pid"], self.report["writer"], "{}", self.story());
             assert_ne!(self.statement["tier"], "T0", "{}", self.story());
-            // T1 estimates where a writer begins, and says so by naming both sides.
-            let exact = self.statement["tier"] == "T2";
-            assert!(!exact || self.statement["shared_with"].is_null(), "{}", self.story());
+            let shared = &self.statement["shared_with"];
+            if self.statement["tier"] == "T1" {
+                // T1 estimates where a writer begins, and says so by naming the other side too: the opener, and nobody else.
+                let others = shared.as_array().map(Vec::as_slice).unwrap_or_default();
+                let known = |other: &Value| other["pid"] == self.report["opener"];
+                assert!(others.len() <= 1 && others.iter().all(known), "{}", self.story());
+            } else {
+                assert!(shared.is_null(), "{}", self.story());
+            }
         } else {
             assert_eq!(self.statement["tier"], "T0", "{}", self.story());
             assert_eq!(self.start["confidence"], "opener or later writer", "{}", self.story());
