@@ -18,6 +18,7 @@ pub mod backend;
 pub mod codec;
 pub mod error;
 pub mod frontend;
+pub mod handshake;
 pub mod list;
 pub mod pitfalls;
 pub mod session;

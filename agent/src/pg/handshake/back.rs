@@ -10,7 +10,7 @@ use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError
 use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
 use crate::pg::frontend::{Frontend, SaslInitialResponse};
 use crate::pg::list::Terminated;
-use crate::pg::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError};
+use crate::pg::scram::{self, ScramError};
 use crate::pg::session::CancelKey;
 
 /// Largest length field of authentication requests: a GSSAPI token of 64 KiB.
@@ -66,6 +66,7 @@ impl Handshake {
             Step::Wanting(_)
             | Step::Stale(_)
             | Step::Initial(..)
+            | Step::First(..)
             | Step::Final(..)
             | Step::KeysWanted(_)
             | Step::PasswordWanted(_)
@@ -265,7 +266,7 @@ impl Handshake {
         let accepted = self.terms.accepted;
         let kept: Vec<&[u8]> = mechanisms
             .iter()
-            .filter(|m| *m == SCRAM_SHA_256 || (*m == OAUTHBEARER && accepted.oauthbearer))
+            .filter(|m| *m == scram::PLAIN || (*m == OAUTHBEARER && accepted.oauthbearer))
             .collect();
         if kept.len() == mechanisms.iter().count() {
             self.to_client.extend_from_slice(asked);

@@ -75,8 +75,8 @@ impl Demand {
             Authentication::Sspi => Self::Sspi,
             Authentication::Sasl(mechanisms) => {
                 let has = |name: &[u8]| mechanisms.iter().any(|m| m == name);
-                let plain = Offered::when(has(scram::SCRAM_SHA_256));
-                let plus = Offered::when(has(scram::SCRAM_SHA_256_PLUS));
+                let plain = Offered::when(has(scram::PLAIN));
+                let plus = Offered::when(has(scram::PLUS));
                 match (plain, plus) {
                     (Offered::No, Offered::No) if has(OAUTHBEARER) => Self::Oauth,
                     (Offered::No, Offered::No) => Self::OtherSasl,

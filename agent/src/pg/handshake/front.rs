@@ -6,7 +6,7 @@ use crate::pg::backend::{Authentication, Backend};
 use crate::pg::codec::{HEADER_BYTES, Header};
 use crate::pg::error::{Error, SequenceFault, Side};
 use crate::pg::frontend::{self, SaslInitialResponse};
-use crate::pg::scram::{Gs2Flag, SCRAM_SHA_256, ServerStep};
+use crate::pg::scram::{self, Gs2Flag, Initial};
 
 impl Handshake {
     /// Looks at the client's bytes and says how many of them were taken. What comes before it is asked for is left alone, and
@@ -42,7 +42,10 @@ impl Handshake {
     /// Whether the next message of the application is waited for.
     fn wants_client(&self) -> bool {
         match self.step {
-            Step::Initial(..) | Step::Final(..) | Step::Relaying(_, Turn::Client) => true,
+            Step::Initial(..)
+            | Step::First(..)
+            | Step::Final(..)
+            | Step::Relaying(_, Turn::Client) => true,
             Step::Started
             | Step::Wanting(_)
             | Step::Comparing { .. }
@@ -65,29 +68,33 @@ impl Handshake {
         let body = &frame[HEADER_BYTES..];
         match std::mem::replace(&mut self.step, Step::Broken) {
             Step::Initial(server, then) => {
-                let step = match server.is_begun() {
-                    // Its first message was empty: this is what the empty challenge was answered with.
-                    true => server.handle_first(body),
-                    false => {
-                        let initial = SaslInitialResponse::read(body).map_err(Error::client)?;
-                        server.handle_initial(initial.mechanism, initial.data)
-                    }
-                };
+                let initial = SaslInitialResponse::read(body).map_err(Error::client)?;
+                let step = server.handle_initial(initial.mechanism, initial.data);
                 match step.map_err(HandshakeError::Application)? {
-                    ServerStep::Empty(server) => {
+                    Initial::Empty(awaiting) => {
                         self.challenge_client(b"");
-                        self.step = Step::Initial(Box::new(server), then);
+                        self.step = Step::First(Box::new(awaiting), then);
                     }
-                    ServerStep::Challenge(awaiting, first) => {
+                    Initial::Challenged(awaiting, first) => {
                         self.challenge_client(&first);
                         self.step = Step::Final(Box::new(awaiting), then);
                     }
                 }
                 Ok(())
             }
+            Step::First(awaiting, then) => {
+                let step = awaiting.handle_first(body);
+                let (awaiting, first) = step.map_err(HandshakeError::Application)?;
+                self.challenge_client(&first);
+                self.step = Step::Final(Box::new(awaiting), then);
+                Ok(())
+            }
             Step::Final(awaiting, then) => {
-                let bound = if awaiting.is_bound() { Offered::Yes } else { Offered::No };
                 let scram = awaiting.handle_final(body).map_err(HandshakeError::Application)?;
+                let bound = match scram.channel() {
+                    scram::Channel::Bound => Offered::Yes,
+                    scram::Channel::Unbound => Offered::No,
+                };
                 let login = match then {
                     Then::Login => Login::Account,
                     Then::Answer(..) | Then::Accept | Then::Nobody => Login::Own,
@@ -112,7 +119,7 @@ impl Handshake {
         };
         let begun = Relaying::Scram { begun: Offered::Yes, plus, signed };
         let initial = SaslInitialResponse::read(body).map_err(Error::client)?;
-        if initial.mechanism != SCRAM_SHA_256 {
+        if initial.mechanism != scram::PLAIN {
             // Another of the mechanisms that were left in the list; the server judges it.
             return Ok(begun);
         }
@@ -123,7 +130,7 @@ impl Handshake {
             {
                 Err(Refusal::RelayedOverTwoChannels.into())
             }
-            Gs2Flag::NotSupported | Gs2Flag::NotOffered | Gs2Flag::Used => Ok(begun),
+            Gs2Flag::NotSupported | Gs2Flag::NotOffered | Gs2Flag::Used(_) => Ok(begun),
         }
     }
 

@@ -30,6 +30,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use self::course::{Accepted, CertificateGiven, Demand, Mode, Offered, Secret, Upgrade};
@@ -40,6 +41,7 @@ pub use self::{
 use super::{
     backend::{Authentication, Backend},
     codec::WriteError,
+    list::Terminated,
     scram::{self, ClientBinding, EndPoint, Keys, Nonce, Offer, Verifier},
     session::CancelKey,
 };
@@ -248,6 +250,8 @@ pub struct Handshake {
     retry: Retry,
     negotiated: Negotiated,
     authenticated: Option<Authenticated>,
+    /// The server's demand as it came, until it is passed on.
+    asked: Vec<u8>,
     to_client: Vec<u8>,
     to_server: Vec<u8>,
     events: VecDeque<Event>,
@@ -286,6 +290,8 @@ enum Step {
     Stale(scram::Challenge),
     /// The application owes the beginning of its exchange.
     Initial(Box<scram::Server>, Then),
+    /// The application was given an empty challenge and owes what it left out.
+    First(Box<scram::AwaitingFirst>, Then),
     /// The application owes its proof.
     Final(Box<scram::AwaitingFinal>, Then),
     /// The server owes its challenge for the account.
@@ -362,6 +368,7 @@ impl Handshake {
             retry: Retry::Open,
             negotiated: Negotiated::Open(None),
             authenticated: None,
+            asked: Vec::new(),
             to_client: Vec::new(),
             to_server: Vec::new(),
             events: VecDeque::new(),
@@ -496,7 +503,7 @@ impl Handshake {
         verifier: Arc<Verifier>,
         refetched: Refetched,
     ) -> Result<(), HandshakeError> {
-        if challenge.salt() == verifier.salt() && challenge.iterations() == verifier.iterations() {
+        if challenge.is_of(&verifier) {
             let then = Then::Answer(challenge, verifier.clone());
             return self.ask_application(verifier, then);
         }
@@ -513,15 +520,17 @@ impl Handshake {
     /// Asks the application for SCRAM.
     fn ask_application(&mut self, verifier: Arc<Verifier>, then: Then) -> Result<(), HandshakeError> {
         let offer = match (&self.terms.client_leg, self.terms.client_binding) {
-            (Channel::Tls(Some(end_point)), Binding::Prefer) => Offer::PlusPreferred(end_point.clone()),
-            (Channel::Tls(Some(end_point)), Binding::Require) => Offer::PlusOnly(end_point.clone()),
+            (Channel::Tls(Some(end_point)), Binding::Prefer) => Offer::Plus(end_point.clone()),
+            (Channel::Tls(Some(end_point)), Binding::Require) => {
+                Offer::PlusRequired(end_point.clone())
+            }
             (Channel::Clear | Channel::Tls(None), Binding::Require) => {
                 return Err(Refusal::ApplicationInClear.into());
             }
             (Channel::Clear | Channel::Tls(_), Binding::Disable | Binding::Prefer) => Offer::Plain,
         };
         let nonce = Nonce::from_random(self.terms.random.client_nonce);
-        let mechanisms = super::list::Terminated::new(offer.mechanisms().iter().copied());
+        let mechanisms = Terminated::new(scram::Server::mechanisms(&offer).iter().copied());
         let ask = Authentication::Sasl(mechanisms.expect("names without zeros"));
         self.tell_client(&Backend::Authentication(ask));
         let server = scram::Server::new(verifier, offer, nonce);
@@ -540,13 +549,17 @@ impl Handshake {
                 ClientBinding::EndPoint(end_point.clone())
             }
             (_, Binding::Require, _) => return Err(Refusal::ServerWithoutBinding.into()),
-            (Channel::Tls(Some(_)), Binding::Prefer, Offered::No) => ClientBinding::NotOffered,
-            (Channel::Tls(None) | Channel::Clear, Binding::Prefer, _)
-            | (_, Binding::Disable, _) => ClientBinding::NotSupported,
+            (_, Binding::Disable, _) => ClientBinding::Disabled,
+            (Channel::Clear, Binding::Prefer, _) => ClientBinding::NotOverTls,
+            (Channel::Tls(None), Binding::Prefer, Offered::Yes) => ClientBinding::NoHash,
+            (Channel::Tls(_), Binding::Prefer, Offered::No) => ClientBinding::NotOffered,
         };
         self.server_bound = match binding {
             ClientBinding::EndPoint(_) => Offered::Yes,
-            ClientBinding::NotOffered | ClientBinding::NotSupported => Offered::No,
+            ClientBinding::NotOverTls
+            | ClientBinding::Disabled
+            | ClientBinding::NoHash
+            | ClientBinding::NotOffered => Offered::No,
         };
         if plain == Offered::No && self.server_bound == Offered::No {
             return Err(Refusal::ServerWithoutBinding.into());
@@ -563,7 +576,7 @@ impl Handshake {
         match then {
             Then::Answer(challenge, verifier) => {
                 let proven = self.proven.as_ref().expect("log_in comes behind the proof");
-                let keys = Keys::recovered(&proven.scram.client_key, &verifier);
+                let keys = Keys::recovered(proven.scram.client_key(), &verifier);
                 self.answer(challenge, &keys);
             }
             Then::Login => match demand {
@@ -591,7 +604,7 @@ impl Handshake {
         let demand = self.demand.expect("the server asked before it accepted");
         let how = match self.proven.take() {
             Some(proven) => {
-                let last = Authentication::SaslFinal(&proven.scram.server_final);
+                let last = Authentication::SaslFinal(proven.scram.server_final());
                 self.tell_client(&Backend::Authentication(last));
                 let (login, server_bound) = (proven.login, self.server_bound);
                 How::Terminated { demand, login, client_bound: proven.bound, server_bound }
@@ -606,7 +619,7 @@ impl Handshake {
 
     fn answer(&mut self, challenge: scram::Challenge, keys: &Keys) {
         let (awaiting, last) = challenge.answer(keys);
-        back::write_response(&mut self.to_server, &last);
+        back::write_response(&mut self.to_server, last.expose_secret());
         self.step = Step::Answered(awaiting);
     }
 
