@@ -26,7 +26,7 @@ mod front;
 pub mod hello;
 mod refusal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 

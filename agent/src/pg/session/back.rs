@@ -344,8 +344,6 @@ impl Session {
         self.settle_copy();
         let working = match self.owed.front() {
             Some(Pending::Sync | Pending::Copy(_)) | None => None,
-            // Before the session is ready the server has read none of it.
-            Some(_) if self.phase != Phase::Ready => None,
             Some(_) => self.owed.pop(),
         };
         self.phase = Phase::Closing;
@@ -357,11 +355,6 @@ impl Session {
     /// `ReadyForQuery`.
     fn ready(&mut self, now: u64, status: TransactionStatus) -> Result<(), Error> {
         self.transaction = status;
-        if self.phase == Phase::Accepted {
-            self.phase = Phase::Ready;
-            self.events.push_back(Event::SessionReady);
-            return Ok(());
-        }
         let answered = match self.owed.front() {
             Some(Pending::Sync) => true,
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {

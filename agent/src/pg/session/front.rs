@@ -436,13 +436,10 @@ fn set_text(statement: &mut Statement, text: Result<&[u8], BytesFault>, body: &[
 mod tests {
     use super::*;
     use crate::pg::codec::Limits;
+    use crate::pg::handshake::tests::authenticated;
 
     fn ready() -> Session {
-        let mut session = Session::new(Limits::default());
-        let hello = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
-        assert_eq!(session.handle_backend(0, hello), Ok(hello.len()));
-        while session.poll_event().is_some() {}
-        session
+        Session::new(Limits::default(), Gate::Hold, 0, authenticated())
     }
 
     #[test]
