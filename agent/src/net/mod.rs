@@ -4,6 +4,7 @@ pub mod accept;
 pub mod dial;
 pub mod error;
 pub mod identify;
+pub mod leg;
 pub mod namespaces;
 pub mod recorder;
 pub mod refusals;
