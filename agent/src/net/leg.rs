@@ -105,6 +105,13 @@ pub struct Clear {
     raw_read: u64,
 }
 
+impl Clear {
+    /// The socket, to begin TLS on it.
+    pub fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+}
+
 /// A leg in TLS.
 #[derive(Debug)]
 pub struct Tls {

@@ -22,7 +22,8 @@ use super::{
     cancels::Encrypted,
     dial::{DialError, Dialer},
     error::chain,
-    leg::{Leg, Offsets},
+    destinations::Unloaded,
+    leg::Leg,
     route::Route,
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
         scram::EndPoint,
         startup,
     },
-    tls::{self, Alpn, TlsError},
+    tls::{self, Alpn, IdentityGiven, TlsError},
 };
 
 /// An error that a server sends in place of its answer to `SSLRequest`, in bytes.
@@ -67,6 +68,9 @@ pub enum ReachError {
     /// No TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What TLS needs is not there.
+    #[error(transparent)]
+    Unloaded(#[from] Unloaded),
     /// The server has no TLS, and it is required.
     #[error("the server does not offer TLS, which `destination.server.tls = \"{}\"` requires", .0.name())]
     NotOffered(ServerTls),
@@ -145,17 +149,21 @@ async fn encrypt(
             Answer::Declined => return Err(ReachError::NotOffered(mode)),
         },
     };
+    let raw_read = match alpn {
+        Alpn::Required => 0,
+        Alpn::Optional => 1,
+    };
     let server_leg = route.destination.server_leg(mode)?;
-    let (stream, connected) = server_leg
-        .connect(stream, route.server_name(), route.address.ip(), alpn, Offsets::Unneeded)
-        .await?;
-    let end_point = connected.end_point.and_then(|hash| EndPoint::from_hash(hash.as_bytes()));
+    let name = route.server_name();
+    let (leg, connected) =
+        server_leg.connect(stream, raw_read, name.as_ref(), route.address.ip(), alpn).await?;
+    let end_point = connected.endpoint.and_then(|hash| EndPoint::from_hash(hash.as_bytes()));
     let certificate = match connected.identity {
-        tls::Identity::Given => CertificateGiven::Yes,
-        tls::Identity::NotGiven => CertificateGiven::No,
+        IdentityGiven::Yes => CertificateGiven::Yes,
+        IdentityGiven::No => CertificateGiven::No,
     };
     let described = ServerLeg { channel: Channel::Tls(end_point), certificate };
-    Ok(Reached { leg: Leg::tls(stream), described, tls: Some(connected.parameters) })
+    Ok(Reached { leg, described, tls: Some(connected.parameters) })
 }
 
 enum Answer {

@@ -11,13 +11,17 @@ use std::{
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::{Resumption, WebPkiServerVerifier},
+    ClientConfig, RootCertStore, SignatureScheme,
+    client::{ResolvesClientCert, Resumption, WebPkiServerVerifier},
     pki_types::{CertificateDer, ServerName},
+    sign::CertifiedKey,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -91,6 +95,40 @@ pub struct Connected {
     pub endpoint: Option<EndPointHash>,
     /// What was agreed on.
     pub parameters: Parameters,
+    /// Whether it knows who we are.
+    pub identity: IdentityGiven,
+}
+
+/// Whether a server asked for the agent's certificate and got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityGiven {
+    /// It did.
+    Yes,
+    /// It did not ask, or there is none.
+    No,
+}
+
+/// Notices that a server asks for a certificate.
+#[derive(Debug)]
+struct Noticing {
+    resolver: Arc<dyn ResolvesClientCert>,
+    given: AtomicBool,
+}
+
+impl ResolvesClientCert for Noticing {
+    fn resolve(
+        &self,
+        issuers: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let found = self.resolver.resolve(issuers, schemes);
+        self.given.store(found.is_some(), Ordering::Relaxed);
+        found
+    }
+
+    fn has_certs(&self) -> bool {
+        self.resolver.has_certs()
+    }
 }
 
 #[derive(Debug)]
@@ -126,7 +164,17 @@ impl ServerLeg {
     ) -> Result<(Leg, Connected), TlsError> {
         let name = name.cloned().unwrap_or_else(|| address.to_canonical().into());
         let records = Records::new(tcp, raw_read, Vec::new(), Offsets::Unneeded);
-        let stream = TlsConnector::from(self.config())
+        let mut config = self.config();
+        let mut noticing = None;
+        if self.settings.identity.is_some() {
+            let mut own = ClientConfig::clone(&config);
+            let resolver = own.client_auth_cert_resolver.clone();
+            let notices = Arc::new(Noticing { resolver, given: AtomicBool::new(false) });
+            own.client_auth_cert_resolver = notices.clone();
+            noticing = Some(notices);
+            config = Arc::new(own);
+        }
+        let stream = TlsConnector::from(config)
             .connect(name, records)
             .await
             .map_err(|error| TlsError::of_handshake(Side::Server, error))?;
@@ -138,7 +186,9 @@ impl ServerLeg {
         }
         let certificates = connection.peer_certificates();
         let endpoint = certificates.and_then(<[_]>::first).and_then(EndPointHash::of);
-        Ok((Leg::tls(stream), Connected { endpoint, parameters }))
+        let given = noticing.is_some_and(|noticing| noticing.given.load(Ordering::Relaxed));
+        let identity = if given { IdentityGiven::Yes } else { IdentityGiven::No };
+        Ok((Leg::tls(stream), Connected { endpoint, parameters, identity }))
     }
 
     /// The settings in force. Where a file changed and what is in it now can't be used, what was read before stays.

@@ -15,7 +15,7 @@ use beginning::Beginning;
 use super::{
     identify::{Answer, Identifier, Who},
     registry::Entry,
-    relay::Pending,
+    relay::{Pending, Source},
     turns::Turns,
     writers::Registration,
 };
@@ -54,8 +54,10 @@ pub struct Recorder {
     seq: SessionSeq,
     entry: Entry,
     flow: Flow,
-    /// Bytes of the client's stream read so far.
+    /// Bytes taken off the client's socket so far.
     read: u64,
+    /// Where the turn of the writer that is being identified begins, in the client's decrypted stream.
+    turn_from: u64,
     registration: Registration,
     changes: std::collections::VecDeque<WriterChanged>,
     turns: Turns<Arc<Who>>,
@@ -95,6 +97,7 @@ impl Recorder {
             entry,
             flow,
             read: hello.raw_read,
+            turn_from: 0,
             registration,
             changes: std::collections::VecDeque::new(),
             turns: Turns::new(opener),
@@ -152,31 +155,36 @@ impl Recorder {
         }
     }
 
-    /// `count` more bytes of the client's stream were read. Gives what is to be awaited before they are looked at, when another
-    /// process than before wrote some of them.
-    pub fn look_for_writers(&mut self, count: usize) -> Option<Pending<Arc<Who>>> {
-        self.read += count as u64;
+    /// More of the client's stream was read. Gives what is to be awaited before it is looked at, when another process than
+    /// before wrote some of it.
+    pub fn look_for_writers(&mut self, source: &mut impl Source) -> Option<Pending<Arc<Who>>> {
+        self.read = source.raw_read();
         self.changes.extend(self.registration.changes());
-        self.identify_next()
+        self.identify_next(source)
     }
 
-    fn identify_next(&self) -> Option<Pending<Arc<Who>>> {
-        let actor = self.changes.front()?.actor;
-        let identifier = self.recording.identifier.clone();
+    fn identify_next(&mut self, source: &mut impl Source) -> Option<Pending<Arc<Who>>> {
+        let change = self.changes.front()?;
+        // Not known yet: then nothing that was decrypted so far is of the new writer.
+        self.turn_from = source.plain_at(self.offset(change.seq))?;
+        let (actor, identifier) = (change.actor, self.recording.identifier.clone());
         Some(Box::pin(async move { identifier.who(actor).await }))
     }
 
     /// The process of the oldest change is known; gives what is to be awaited next, if anything.
-    pub fn writer_identified(&mut self, who: Arc<Who>) -> Option<Pending<Arc<Who>>> {
+    pub fn writer_identified(
+        &mut self,
+        who: Arc<Who>,
+        source: &mut impl Source,
+    ) -> Option<Pending<Arc<Who>>> {
         if let Some(change) = self.changes.pop_front() {
             let tier = if change.tier == 2 { Tier::T2 } else { Tier::T1 };
-            let from = self.offset(change.seq);
-            self.turns.begin(from, who, tier);
+            self.turns.begin(self.turn_from, who, tier);
         }
-        self.identify_next()
+        self.identify_next(source)
     }
 
-    /// Offset in the client's stream of a TCP sequence number, which is somewhere near what was read.
+    /// Offset in the client's TCP stream of a TCP sequence number, which is somewhere near what was read.
     fn offset(&self, seq: u32) -> u64 {
         let distance = seq.wrapping_sub(self.flow.first_seq).wrapping_sub(self.read as u32) as i32;
         self.read.saturating_add_signed(i64::from(distance))

@@ -544,16 +544,7 @@ impl Handshake {
             unreachable!("only a demand for SCRAM leads here")
         };
         let terms = &self.terms;
-        let binding = match (&terms.server_leg.channel, terms.server_binding, plus) {
-            (Channel::Tls(Some(end_point)), Binding::Prefer | Binding::Require, Offered::Yes) => {
-                ClientBinding::EndPoint(end_point.clone())
-            }
-            (_, Binding::Require, _) => return Err(Refusal::ServerWithoutBinding.into()),
-            (_, Binding::Disable, _) => ClientBinding::Disabled,
-            (Channel::Clear, Binding::Prefer, _) => ClientBinding::NotOverTls,
-            (Channel::Tls(None), Binding::Prefer, Offered::Yes) => ClientBinding::NoHash,
-            (Channel::Tls(_), Binding::Prefer, Offered::No) => ClientBinding::NotOffered,
-        };
+        let binding = bind_to_server(&terms.server_leg.channel, terms.server_binding, plain, plus)?;
         self.server_bound = match binding {
             ClientBinding::EndPoint(_) => Offered::Yes,
             ClientBinding::NotOverTls
@@ -561,9 +552,6 @@ impl Handshake {
             | ClientBinding::NoHash
             | ClientBinding::NotOffered => Offered::No,
         };
-        if plain == Offered::No && self.server_bound == Offered::No {
-            return Err(Refusal::ServerWithoutBinding.into());
-        }
         let nonce = Nonce::from_random(self.terms.random.server_nonce);
         let (client, mechanism, first) = scram::Client::new(binding, nonce);
         back::write_initial(&mut self.to_server, mechanism, &first);
@@ -625,5 +613,30 @@ impl Handshake {
 
     fn tell_client(&mut self, message: &Backend<'_>) {
         message.write(&mut self.to_client).expect("what we say ourselves fits into a message");
+    }
+}
+
+/// What our own exchange with a server says of channel binding.
+///
+/// Errors: [`Refusal::ServerWithoutBinding`] where it is required, or all that the server offers, and cannot be had.
+pub fn bind_to_server(
+    channel: &Channel,
+    wanted: Binding,
+    plain: Offered,
+    plus: Offered,
+) -> Result<ClientBinding, Refusal> {
+    let binding = match (channel, wanted, plus) {
+        (Channel::Tls(Some(end_point)), Binding::Prefer | Binding::Require, Offered::Yes) => {
+            ClientBinding::EndPoint(end_point.clone())
+        }
+        (_, Binding::Require, _) => return Err(Refusal::ServerWithoutBinding),
+        (_, Binding::Disable, _) => ClientBinding::Disabled,
+        (Channel::Clear, Binding::Prefer, _) => ClientBinding::NotOverTls,
+        (Channel::Tls(None), Binding::Prefer, Offered::Yes) => ClientBinding::NoHash,
+        (Channel::Tls(_), Binding::Prefer, Offered::No) => ClientBinding::NotOffered,
+    };
+    match (plain, &binding) {
+        (Offered::Yes, _) | (Offered::No, ClientBinding::EndPoint(_)) => Ok(binding),
+        (Offered::No, _) => Err(Refusal::ServerWithoutBinding),
     }
 }
