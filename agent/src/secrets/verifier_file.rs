@@ -89,6 +89,12 @@ impl VerifierFile {
         Ok(verifiers.get(role).cloned())
     }
 
+    /// Reads the file now; whether it has a line for `role`, when one is asked for. Blocks.
+    pub(super) fn check(&self, role: Option<&str>) -> Result<bool, SecretError> {
+        let verifiers = self.current()?;
+        Ok(role.is_none_or(|role| verifiers.contains_key(role.as_bytes())))
+    }
+
     /// Reads the file where that is needed. Blocks.
     fn current(&self) -> Result<Arc<Verifiers>, SecretError> {
         // Held while the file is read: others that ask would read it too.
