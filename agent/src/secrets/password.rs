@@ -111,6 +111,12 @@ impl Password {
         }
     }
 
+    /// Forgets what is kept, but for a failure.
+    pub(super) async fn forget(&self) {
+        let mut kept = self.kept.lock().await;
+        kept.take_if(|kept| kept.result.is_ok());
+    }
+
     /// Forgets what is kept: the server did not accept it. `refused` is what was read then; a newer
     /// one stays.
     pub async fn evict(&self, refused: &Arc<SecretSlice<u8>>) {
@@ -205,9 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let password = counting(&folder, "true");
         let start = Instant::now();
-        let read = async |after: Duration| {
-            password.read(start + after).await.expect("a password")
-        };
+        let read = async |after: Duration| password.read(start + after).await.expect("a password");
         let second = Duration::from_secs(1);
         assert_eq!(read(Duration::ZERO).await.expose_secret(), b"p1");
         let first = read(COMMAND_TTL - second).await;
