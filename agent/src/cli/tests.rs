@@ -239,6 +239,12 @@ fn sample_log() -> String {
         server_version: None,
         protocol: (3, 0),
         authentication: "trust",
+        handshake: None,
+        client_tls: None,
+        server_tls: None,
+        server_name: None,
+        destination_name: "default",
+        options: None,
         backend_pid: None,
     };
     Record::from(&start).write(&seq.stamp(now), &mut out);

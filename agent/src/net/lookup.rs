@@ -29,7 +29,7 @@ use crate::{
         frontend::{Bind, Frontend, Parse, SaslInitialResponse},
         handshake::{
             self, Refusal,
-            course::{Demand, Offered},
+            course::Demand,
         },
         list::Counted,
         scram::{self, Keys, Nonce, ScramError, Verifier, VerifierError},

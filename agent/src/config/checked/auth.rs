@@ -231,6 +231,7 @@ fn exception(
     }
     let methods = [
         ("trust", WeakMethod::Trust),
+        ("cert", WeakMethod::Cert),
         ("md5", WeakMethod::Md5),
         ("password", WeakMethod::Password),
     ];

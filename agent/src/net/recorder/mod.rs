@@ -22,8 +22,8 @@ use super::{
 use crate::{
     audit::{
         BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
-        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionSeq,
-        SessionStart, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
+        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId, SessionSeq,
+        Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
     },
     config,
     pg::{
@@ -109,6 +109,11 @@ impl Recorder {
             now: Now::read(),
             ended: false,
         }
+    }
+
+    /// Its session.
+    pub fn session_id(&self) -> SessionId {
+        self.seq.id()
     }
 
     /// Reads the clocks, for all that happens in one poll.

@@ -43,7 +43,7 @@ use super::{
     writers::Registration,
 };
 use crate::{
-    audit::{BootNanos, EndReason, Now, WallNanos},
+    audit::{BootNanos, Now, WallNanos},
     config::{self, AuthMode, AuthRequire, ChannelBinding, ClientTls, PassMethod, WeakMethod},
     pg::{
         Session,

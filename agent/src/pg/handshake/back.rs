@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::course::{CertificateGiven, Demand, Mode, Offered, wants_secret};
-use super::{Binding, Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Turn};
+use super::course::{Demand, Offered, wants_secret};
+use super::{Binding, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Turn};
 use super::course::OAUTHBEARER;
 use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError};
@@ -115,12 +115,12 @@ impl Handshake {
                 self.to_client.extend_from_slice(frame);
             }
             (Backend::ParameterStatus { name, value }, Step::Accepted) => {
-                let told = self.terms.hello.told(name, value);
-                match told == value {
+                let told: Box<[u8]> = self.terms.hello.told(name, value).into();
+                match *told == *value {
                     true => self.to_client.extend_from_slice(frame),
-                    false => self.tell_client(&Backend::ParameterStatus { name, value: told }),
+                    false => self.tell_client(&Backend::ParameterStatus { name, value: &told }),
                 }
-                let (name, value) = (name.into(), told.into());
+                let (name, value) = (name.into(), told);
                 self.events.push_back(Event::ParameterStatus { name, value });
             }
             (Backend::BackendKeyData { pid, key }, Step::Accepted) => {
