@@ -6,7 +6,8 @@
 //! | [`cgroup`] | a cgroup of one's own below the cgroup v2 mount |
 //! | [`netns`] | a network namespace, with or without loopback, with virtual cables |
 //! | [`bpffs`] | a private mount of the BPF file system |
-//! | [`postgres`] | a throw-away PostgreSQL cluster |
+//! | [`postgres`] | a throw-away PostgreSQL cluster, with or without TLS |
+//! | [`pki`] | certificates, right and wrong |
 //! | [`container`] | a real OCI container, run by `crun` |
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
@@ -21,6 +22,7 @@ pub mod gate;
 pub mod host;
 pub mod kernel;
 pub mod netns;
+pub mod pki;
 pub mod postgres;
 pub mod scene;
 pub mod script;
