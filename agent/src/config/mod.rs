@@ -5,16 +5,30 @@
 //! below, and everything else sees only those. An example with every key and its meaning is
 //! `config/pgward.toml`, which the tests load.
 
+mod auth;
 mod checked;
+mod destination;
 mod network;
 mod raw;
 mod report;
 mod targets;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use auth::{
+    ACCOUNTS_MAX, Account, ApplicationSecret, Auth, AuthException, AuthMode, AuthRequire,
+    AuthSettings, COMMAND_ARGUMENTS_MAX, EXCEPTIONS_MAX, LOOKUP_QUERY, Lookup, PassMethod,
+    PasswordSource, QUERY_BYTES_MAX, REASON_BYTES_MAX, ROLE_BYTES_MAX, Roles, VerifierText,
+    WeakMethod,
+};
+pub use destination::{
+    CertificateFiles, ChannelBinding, ClientSettings, ClientTls, DESTINATIONS_MAX, Destination,
+    IMPLICIT_NAME, NAME_BYTES_MAX, Negotiation, ServerSettings, ServerTls, Tls,
+};
 pub use network::{Network, NetworkError};
 pub use report::{Problem, Report};
 pub use targets::{TARGETS_MAX, Target, Verdict, targets};
@@ -39,6 +53,13 @@ pub struct Config {
     pub listen: Listen,
     /// `[[intercept]]`: at least one, at most [`INTERCEPTS_MAX`], none against another.
     pub intercept: Vec<Intercept>,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[[destination]]`: at most [`DESTINATIONS_MAX`] in the order of the file, then the implicit
+    /// one, which matches every address.
+    pub destinations: Vec<Arc<Destination>>,
     /// `[netns]`
     pub netns: Netns,
     /// `[limits]`
@@ -271,6 +292,14 @@ impl Config {
     /// Checks a text; `file` is how errors name it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Report> {
         checked::parse(file, text)
+    }
+
+    /// The destination that serves `address`, with its place among all: the first that matches.
+    pub fn destination_for(&self, address: SocketAddr) -> (usize, &Arc<Destination>) {
+        let mut numbered = self.destinations.iter().enumerate();
+        numbered
+            .find(|(_, destination)| destination.matches(address))
+            .expect("the implicit destination matches every address")
     }
 
     /// The destinations trie of the kernel side, see [`targets`].

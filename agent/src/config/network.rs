@@ -80,6 +80,11 @@ impl Network {
             && masked(other.addr, self.prefix) == self.addr
     }
 
+    /// Whether `addr` is in this network.
+    pub fn holds(self, addr: IpAddr) -> bool {
+        self.addr.is_ipv4() == addr.is_ipv4() && masked(addr, self.prefix) == self.addr
+    }
+
     /// Whether the two share an address: networks do when one contains the other.
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(other) || other.contains(self)

@@ -1,27 +1,26 @@
 //! From what was read to what the agent uses.
 
+mod auth;
+mod destination;
+mod intercept;
+mod secret;
+
 use std::num::NonZeroU16;
 
 use toml::de::DeTable;
 
-use super::raw::{Document, Place, Table, shown};
+use super::raw::{Document, Table, shown};
 use super::{
-    Agent, Attribution, Audit, Bpf, Cgroup, Config, INTERCEPTS_MAX, Intercept, Limits, Listen, Log,
-    LogFormat, Netns, Network, OnAgentDown, OnFull, Parameters, Report, TARGETS_MAX, WORKERS_MAX,
-    Want, targets,
+    Agent, Attribution, Audit, Auth, Bpf, Cgroup, Config, Limits, Listen, Log, LogFormat, Netns,
+    OnAgentDown, OnFull, Parameters, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
 };
+use destination::destinations;
+use intercept::{Placed, check_rules, intercept_rules};
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// PostgreSQL refuses larger messages itself (`MaxAllocSize`, `src/include/utils/memutils.h`).
 const MESSAGE_BYTES_CEILING: u64 = 0x3fff_ffff;
-
-/// Where the parts of an intercept rule stand in the file.
-struct Placed {
-    ports: Vec<(Place, NonZeroU16)>,
-    networks: Vec<(Place, Network)>,
-    exclude: Vec<(Place, Network)>,
-}
 
 /// Reads and checks `text`.
 pub(super) fn parse(file: &str, text: &str) -> Result<Config, Report> {
@@ -39,11 +38,15 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Report> {
     let listen = listen(root.table("listen"));
     let rules = intercept_rules(&document, &root);
     check_rules(&document, &rules, listen.port);
+    let tls = tls(&document, root.table("tls"));
     let config = Config {
         agent,
         bpf,
         listen,
         intercept: rules.into_iter().map(Placed::unplaced).collect(),
+        destinations: destinations(&document, &root, &tls),
+        tls,
+        auth: auth_limits(root.table("auth")),
         netns: netns(root.table("netns")),
         limits: limits(root.table("limits")),
         attribution: attribution(root.table("attribution")),
@@ -121,141 +124,29 @@ fn port(number: u64) -> NonZeroU16 {
     u16::try_from(number).ok().and_then(NonZeroU16::new).unwrap_or(Listen::PORT)
 }
 
-fn intercept_rules(document: &Document<'_>, root: &Table<'_, '_>) -> Vec<Placed> {
-    let tables = root.tables("intercept");
-    if tables.is_empty() {
-        document.missing(
-            "intercept",
-            "nothing to intercept: found no `[[intercept]]`, expected at least one",
-            "begin with `[[intercept]]` and `ports = [5432]`",
-        );
+fn tls(document: &Document<'_>, table: Table<'_, '_>) -> Tls {
+    let (_, ca_certificate) = table.path("ca_certificate", "/etc/pgward/ca.pem");
+    let (place, ca_key) = table.path("ca_key", "/etc/pgward/ca.key");
+    if let Some(place) = place
+        && ca_key == ca_certificate
+    {
+        let message = "the same file as `ca_certificate`".to_owned();
+        let hint = "applications read the certificate, and nobody but the agent the key".to_owned();
+        document.problem(&place, message, Some(hint));
     }
-    if let Some((place, _)) = tables.get(INTERCEPTS_MAX) {
-        let message =
-            format!("too many: found {}, expected at most {INTERCEPTS_MAX}", tables.len());
-        document.problem(place, message, None);
-    }
-    tables.into_iter().take(INTERCEPTS_MAX).map(|(place, t)| rule(document, place, t)).collect()
-}
-
-fn rule(document: &Document<'_>, place: Place, table: Table<'_, '_>) -> Placed {
-    let ports = table.integers("ports", PORTS);
-    if table.written_items("ports").unwrap_or(0) == 0 {
-        let message = "no `ports`: found none, expected at least one, for example `[5432]`";
-        document.problem(&place, message.to_owned(), None);
-    }
-    let networks = match table.texts("networks") {
-        None => {
-            vec![(place.clone(), Network::ALL_V4), (place.clone(), Network::ALL_V6)]
-        }
-        Some(texts) => {
-            if table.written_items("networks") == Some(0) {
-                let message = "no `networks`: found an empty array, expected at least one";
-                let hint = "leave the key out for all networks";
-                document.problem(&place, message.to_owned(), Some(hint.to_owned()));
-            }
-            parsed(document, texts)
-        }
-    };
-    let exclude = parsed(document, table.texts("exclude").unwrap_or_default());
     table.finish();
-    let ports = ports.unwrap_or_default().into_iter().map(|(p, number)| (p, port(number)));
-    Placed { ports: ports.collect(), networks, exclude }
+    Tls { ca_certificate, ca_key }
 }
 
-fn parsed(document: &Document<'_>, texts: Vec<(Place, &str)>) -> Vec<(Place, Network)> {
-    let mut networks = Vec::new();
-    for (place, text) in texts {
-        match text.parse::<Network>() {
-            Ok(network) => networks.push((place, network)),
-            Err(error) => {
-                let hint = match &error {
-                    super::NetworkError::HostBits { expected, .. } => {
-                        Some(format!("write `{expected}`, or the one address without a prefix"))
-                    }
-                    _ => None,
-                };
-                document.problem(&place, shown_error(&error), hint);
-            }
-        }
-    }
-    networks
-}
-
-fn shown_error(error: &super::NetworkError) -> String {
-    error.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// Checks each rule by itself and each pair of rules.
-fn check_rules(document: &Document<'_>, rules: &[Placed], listen: NonZeroU16) {
-    for rule in rules {
-        for (place, port) in &rule.ports {
-            if *port == listen {
-                let message =
-                    format!("port {port} is the agent's own: found it here and as `listen.port`");
-                document.problem(place, message, None);
-            }
-        }
-        check_excludes(document, rule);
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        for (other_index, other) in rules.iter().enumerate() {
-            if index != other_index {
-                check_pair(document, rule, other_index, other);
-            }
-        }
-    }
-}
-
-/// Within a rule the longest prefix decides, which only says what was meant when excluded networks
-/// lie inside the others.
-fn check_excludes(document: &Document<'_>, rule: &Placed) {
-    for (place, excluded) in &rule.exclude {
-        if let Some((_, network)) =
-            rule.networks.iter().find(|(_, network)| excluded.contains(*network))
-        {
-            let message = format!("`{excluded}` excludes all of `{network}` in `networks`");
-            let hint = format!("remove `{network}` from `networks`");
-            document.problem(place, message, Some(hint));
-        } else if !rule.networks.iter().any(|(_, network)| network.contains(*excluded)) {
-            let message =
-                format!("`{excluded}` lies in none of `networks`, so it excludes nothing");
-            document.problem(place, message, None);
-        }
-    }
-}
-
-/// Reports the networks of `rule` that `other` leaves alone, for a port both name.
-fn check_pair(document: &Document<'_>, rule: &Placed, other_index: usize, other: &Placed) {
-    let shared = |port: &NonZeroU16| other.ports.iter().any(|(_, theirs)| theirs == port);
-    let Some((_, port)) = rule.ports.iter().find(|(_, port)| shared(port)) else { return };
-    for (_, excluded) in &other.exclude {
-        let agreed = rule.exclude.iter().any(|(_, ours)| ours.contains(*excluded));
-        let against = rule.networks.iter().find(|(_, network)| network.overlaps(*excluded));
-        if let (false, Some((place, network))) = (agreed, against) {
-            let message = format!(
-                "contradiction for port {port}: `{network}` is intercepted here, \
-                 `{excluded}` is excluded in `intercept[{other_index}]`"
-            );
-            document.problem(place, message, None);
-        }
-    }
-}
-
-impl Placed {
-    fn unplaced(self) -> Intercept {
-        fn sorted<T: Ord>(values: Vec<(Place, T)>) -> Vec<T> {
-            let mut values: Vec<T> = values.into_iter().map(|(_, value)| value).collect();
-            values.sort_unstable();
-            values.dedup();
-            values
-        }
-        Intercept {
-            ports: sorted(self.ports),
-            networks: sorted(self.networks),
-            exclude: sorted(self.exclude),
-        }
-    }
+fn auth_limits(table: Table<'_, '_>) -> Auth {
+    let auth = Auth {
+        failures_max: table.integer("failures_max", 10, 1..=100_000) as u32,
+        failures_window: table.millis("failures_window_ms", 60_000, 1_000..=3_600_000),
+        refused: table.millis("refused_ms", 60_000, 1_000..=3_600_000),
+        cancel_failures_max: table.integer("cancel_failures_max", 10, 1..=100_000) as u32,
+    };
+    table.finish();
+    auth
 }
 
 fn netns(table: Table<'_, '_>) -> Netns {

@@ -13,6 +13,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Problem, Report};
+use hints::{Known, Unknown, hint_for, nearest};
+
+mod hints;
 
 /// Longest array the configuration may hold.
 pub(super) const ITEMS_MAX: usize = 256;
@@ -26,14 +29,7 @@ pub(super) struct Document<'i> {
     text: &'i str,
     problems: RefCell<Vec<Problem>>,
     unknown: RefCell<Vec<Unknown>>,
-    known: RefCell<Vec<(String, &'static str)>>,
-}
-
-/// A key nobody asked for.
-struct Unknown {
-    line: usize,
-    table: String,
-    key: String,
+    known: RefCell<Vec<Known>>,
 }
 
 /// One table being read. [`Table::finish`] reports the keys that were not asked for.
@@ -49,6 +45,13 @@ pub(super) struct Table<'d, 'i> {
 pub(super) struct Place {
     line: usize,
     key: String,
+}
+
+impl Place {
+    /// `table.key`, with indices.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
 }
 
 impl<'i> Document<'i> {
@@ -126,8 +129,8 @@ impl<'d, 'i> Table<'d, 'i> {
     /// Reports the keys nobody asked for.
     pub(super) fn finish(self) {
         let asked = self.asked.into_inner();
-        let generic = without_index(&self.name);
-        self.document.known.borrow_mut().extend(asked.iter().map(|&key| (generic.clone(), key)));
+        let known = asked.iter().map(|&key| Known::new(&self.name, key));
+        self.document.known.borrow_mut().extend(known);
         for key in self.content.iter().flat_map(|table| table.keys()) {
             if !asked.contains(&key.get_ref().as_ref()) {
                 self.document.unknown.borrow_mut().push(Unknown {
@@ -175,6 +178,29 @@ impl<'d, 'i> Table<'d, 'i> {
             }
         }
         tables
+    }
+
+    /// The table `key`, with its place, when it is there.
+    pub(super) fn written_table(&self, key: &'static str) -> Option<(Place, Table<'d, 'i>)> {
+        let place = self.written(key)?;
+        Some((place, self.table(key)))
+    }
+
+    /// Where the value of `key` stands, of whatever type.
+    pub(super) fn written(&self, key: &'static str) -> Option<Place> {
+        self.value(key).map(|(place, _)| place)
+    }
+
+    /// `true` or `false`; the default is `false`.
+    pub(super) fn flag(&self, key: &'static str) -> bool {
+        match self.value(key) {
+            None => false,
+            Some((_, DeValue::Boolean(value))) => *value,
+            Some((place, other)) => {
+                self.wrong_type(&place, other, "`true` or `false`");
+                false
+            }
+        }
     }
 
     /// A whole number within `range`.
@@ -233,6 +259,41 @@ impl<'d, 'i> Table<'d, 'i> {
         Some((place, text))
     }
 
+    /// A text that no error repeats: a secret, or what somebody may have taken for one.
+    pub(super) fn secret_text(&self, key: &'static str) -> Option<(Place, &'d str)> {
+        let (place, value) = self.value(key)?;
+        match value {
+            DeValue::String(text) if text.len() <= TEXT_BYTES_MAX => Some((place, text)),
+            DeValue::String(_) => {
+                let message = format!("too long: expected at most {TEXT_BYTES_MAX} bytes");
+                self.document.problem(&place, message, None);
+                None
+            }
+            _ => {
+                self.document.problem(&place, "wrong type: expected a string".to_owned(), None);
+                None
+            }
+        }
+    }
+
+    /// Texts that no error repeats; `None` when the key is absent or anything in it is wrong.
+    pub(super) fn secret_texts(&self, key: &'static str) -> Option<(Place, Vec<&'d str>)> {
+        let (place, value) = self.value(key)?;
+        let text = |item: &'d Spanned<DeValue<'i>>| match item.get_ref() {
+            DeValue::String(text) if text.len() <= TEXT_BYTES_MAX => Some(text.as_ref()),
+            _ => None,
+        };
+        let texts = match value {
+            DeValue::Array(items) if items.len() <= ITEMS_MAX => items.iter().map(text).collect(),
+            _ => None,
+        };
+        if texts.is_none() {
+            let message = "wrong type: expected an array of strings".to_owned();
+            self.document.problem(&place, message, None);
+        }
+        texts.map(|texts| (place, texts))
+    }
+
     /// Texts; `None` when the key is absent or not an array.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<(Place, &'d str)>> {
         let items = self.items(key)?;
@@ -249,17 +310,31 @@ impl<'d, 'i> Table<'d, 'i> {
 
     /// One of the named choices; the first is the default.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
-        let default = choices[0].1;
-        let Some((place, text)) = self.text(key) else { return default };
-        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
-            return *value;
-        }
-        let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let hint = nearest(text, choices.iter().map(|(name, _)| *name))
-            .map(|name| format!("did you mean `{name}`?"));
-        let message = format!("found `{}`, expected {}", shown(text), names.join(" or "));
-        self.document.problem(&place, message, hint);
-        default
+        self.written_choice(key, choices).map_or(choices[0].1, |(_, value)| value)
+    }
+
+    /// One of the named choices, with its place, when there is a good one.
+    pub(super) fn written_choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<(Place, T)> {
+        let (place, text) = self.text(key)?;
+        let value = self.choice_of(&place, text, choices)?;
+        Some((place, value))
+    }
+
+    /// Named choices; `None` when the key is absent or not an array.
+    pub(super) fn choices<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<Vec<(Place, T)>> {
+        let of = |(place, text): (Place, &str)| {
+            let value = self.choice_of(&place, text, choices)?;
+            Some((place, value))
+        };
+        Some(self.texts(key)?.into_iter().filter_map(of).collect())
     }
 
     /// An absolute path without `.` and `..`, with its place when it was written.
@@ -273,6 +348,13 @@ impl<'d, 'i> Table<'d, 'i> {
         }
     }
 
+    /// An absolute path without a default, with its place.
+    pub(super) fn written_path(&self, key: &'static str) -> Option<(Place, PathBuf)> {
+        let (place, text) = self.text(key)?;
+        let path = self.path_of(&place, text)?;
+        Some((place, path))
+    }
+
     /// Absolute paths.
     pub(super) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
         let texts = self.texts(key).unwrap_or_default();
@@ -281,11 +363,8 @@ impl<'d, 'i> Table<'d, 'i> {
 
     /// Checks that `text` is an absolute path in plain form.
     pub(super) fn path_of(&self, place: &Place, text: &str) -> Option<PathBuf> {
-        let path = Path::new(text);
-        let plain = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str()
-            && !path.components().any(|part| part == std::path::Component::ParentDir);
-        if path.is_absolute() && plain && text.len() > 1 && !text.contains('\0') {
-            return Some(path.to_owned());
+        if let Some(path) = plain_path(text) {
+            return Some(path);
         }
         let message = format!(
             "not an absolute path in plain form: found `{}`, expected for example `/run/pgward`",
@@ -317,6 +396,18 @@ impl<'d, 'i> Table<'d, 'i> {
             (self.document.place(key, item), item.get_ref())
         });
         Some(numbered.collect())
+    }
+
+    fn choice_of<T: Copy>(&self, place: &Place, text: &str, choices: &[(&str, T)]) -> Option<T> {
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let hint = nearest(text, choices.iter().map(|(name, _)| *name))
+            .map(|name| format!("did you mean `{name}`?"));
+        let names = alternatives(choices.iter().map(|(name, _)| *name));
+        let message = format!("found `{}`, expected {names}", shown(text));
+        self.document.problem(place, message, hint);
+        None
     }
 
     fn integer_of(
@@ -364,6 +455,14 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 }
 
+/// `text` when it is an absolute path without `.`, `..` and doubled slashes.
+pub(super) fn plain_path(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let plain = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str()
+        && !path.components().any(|part| part == std::path::Component::ParentDir);
+    (path.is_absolute() && plain && text.len() > 1 && !text.contains('\0')).then(|| path.to_owned())
+}
+
 /// `text` for an error message: one line of bounded length, nothing that steers a terminal.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(|c| c.escape_debug()).collect();
@@ -371,6 +470,15 @@ pub(super) fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// `a`, `b` or `c`, each in backticks.
+pub(super) fn alternatives<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn described(value: &DeValue<'_>) -> String {
@@ -389,88 +497,9 @@ fn joined(table: &str, key: &str) -> String {
     if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
 }
 
-/// `intercept[3]` as `intercept`.
-fn without_index(table: &str) -> String {
-    table.split('[').next().unwrap_or(table).to_owned()
-}
-
-/// A key of the same table one edit away, else the same key in another table, else a near key of
-/// the same table.
-fn hint_for(unknown: &Unknown, known: &[(String, &'static str)]) -> Option<String> {
-    let table = without_index(&unknown.table);
-    let here = known.iter().filter(|(name, _)| *name == table).map(|(_, key)| *key);
-    let near = nearest(&unknown.key, here);
-    let meant = |key: &str| format!("did you mean `{key}`?");
-    if let Some(key) = near
-        && distance(&unknown.key, key) == 1
-    {
-        return Some(meant(key));
-    }
-    match known.iter().find(|(_, key)| *key == unknown.key) {
-        None => near.map(meant),
-        Some((elsewhere, key)) => Some(match elsewhere.as_str() {
-            "" => format!("`{key}` stands at the top level"),
-            "intercept" => format!("`{key}` belongs in `[[intercept]]`"),
-            other => format!("`{key}` belongs in `[{other}]`"),
-        }),
-    }
-}
-
-/// The candidate that differs least, when it differs by at most a third of its letters.
-fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    candidates
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Insertions, removals, replacements and swaps of neighbours that turn `a` into `b`; long words
-/// count as far apart.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(SHOWN_MAX).collect(), b.chars().take(SHOWN_MAX).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut best = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    best = best.min(rows[i - 2][j - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distance_counts_edits_and_swaps() {
-        for (a, b, expected) in [
-            ("", "abc", 3),
-            ("port", "port", 0),
-            ("prot", "port", 1),
-            ("ports", "port", 1),
-            ("pord", "port", 1),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn nearest_gives_nothing_for_strangers() {
-        assert_eq!(nearest("colour", ["port", "path"].into_iter()), None);
-        assert_eq!(nearest("Port", ["port", "path"].into_iter()), Some("port"));
-    }
 
     #[test]
     fn shown_is_one_harmless_line() {
