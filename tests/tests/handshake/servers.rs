@@ -13,7 +13,7 @@ use pgward_tests::postgres::{Cluster, Version};
 use crate::Result;
 
 /// Addresses of the servers: 127.0.0.1 for clients without an agent, and tens for the agent's modes.
-const LAST_ADDRESSES: [u8; 10] = [1, 11, 12, 13, 21, 22, 23, 31, 32, 33];
+const LAST_ADDRESSES: [u8; 13] = [1, 11, 12, 13, 14, 21, 22, 23, 24, 31, 32, 33, 34];
 
 /// Whether and how a server speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,7 +157,8 @@ impl Cell {
         tens + match self.method {
             Method::PlusApplication => 2,
             Method::PlusServer => 3,
-            Method::Scram | Method::Md5 | Method::Password | Method::Trust | Method::Cert => 1,
+            Method::Cert => 4,
+            Method::Scram | Method::Md5 | Method::Password | Method::Trust => 1,
         }
     }
 }

@@ -56,7 +56,7 @@ impl Found {
             (Outcome::Refused { sqlstate, who, text }, Some(refusal)) => {
                 let same = refusal.who == *who
                     && refusal.sqlstate == *sqlstate
-                    && refusal.text.contains(text.as_str());
+                    && refusal.text.to_lowercase().contains(&text.to_lowercase());
                 if same {
                     return None;
                 }

@@ -8,7 +8,7 @@
 //! refused SQLSTATE WHO TEXT     not let in; SQLSTATE is `-` where WHO, the client itself, gave up
 //! ```
 //!
-//! WHO is `client`, `server` or `agent`; TEXT is part of the last message. A `?` before an outcome marks it as not settled:
+//! WHO is `client`, `server` or `agent`; TEXT is part of the last message, in any case. A `?` before an outcome marks it as not settled:
 //! it is checked like any other, and shown with its mark.
 
 use anyhow::{Context, bail};
