@@ -10,6 +10,7 @@
 //! | [`pki`] | certificates, right and wrong |
 //! | [`container`] | a real OCI container, run by `crun` |
 //! | [`script`] | a scripted PostgreSQL server |
+//! | [`sweep`] | the search for secrets |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
 //! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
@@ -26,5 +27,6 @@ pub mod pki;
 pub mod postgres;
 pub mod scene;
 pub mod script;
+pub mod sweep;
 pub mod wait;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! The handshake against real servers: every way a client can ask for encryption and prove who it is, directly and through
 //! the agent; drivers; clients and servers that break the rules; and the search for secrets in what the agent leaves.
 
+mod drivers;
 mod matrix;
 mod servers;
 
