@@ -85,6 +85,31 @@ impl Network {
         self.addr.is_ipv4() == addr.is_ipv4() && masked(addr, self.prefix) == self.addr
     }
 
+    /// The two networks that make it up; none for a single address.
+    pub fn halves(self) -> Option<[Self; 2]> {
+        let prefix = self.prefix + 1;
+        let addr = match self.addr {
+            IpAddr::V4(v4) if prefix <= 32 => {
+                IpAddr::V4((v4.to_bits() | 1 << (32 - u32::from(prefix))).into())
+            }
+            IpAddr::V6(v6) if prefix <= 128 => {
+                IpAddr::V6((v6.to_bits() | 1 << (128 - u32::from(prefix))).into())
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => return None,
+        };
+        Some([Self { addr: self.addr, prefix }, Self { addr, prefix }])
+    }
+
+    /// Whether every address of this network is in one of `others`.
+    pub fn covered_by(self, others: &[Self]) -> bool {
+        // Only a network with one of the others strictly inside is cut: at most one cut per bit of each.
+        others.iter().any(|other| other.contains(self))
+            || others.iter().any(|other| self.contains(*other))
+                && self.halves().is_some_and(|halves| {
+                    halves.into_iter().all(|half| half.covered_by(others))
+                })
+    }
+
     /// Whether the two share an address: networks do when one contains the other.
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(other) || other.contains(self)
@@ -185,5 +210,25 @@ mod tests {
         assert!(!network("10.0.0.0/8").overlaps(network("11.0.0.0/8")));
         assert!(network("10.0.0.0/9").overlaps(network("10.0.0.0/8")));
         assert!(network("::1").contains(network("::1")));
+        let holds = |text: &str, addr: &str| network(text).holds(addr.parse().expect("an address"));
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("0.0.0.0/0", "1.2.3.4") && !holds("0.0.0.0/0", "::1"));
+    }
+
+    #[test]
+    fn covered_by_joins_what_lies_side_by_side() {
+        let covered = |text: &str, others: &[&str]| {
+            let others: Vec<_> = others.iter().map(|text| network(text)).collect();
+            network(text).covered_by(&others)
+        };
+        assert!(covered("10.0.0.0/8", &["10.0.0.0/9", "10.128.0.0/9"]));
+        assert!(covered("10.0.0.0/8", &["10.0.0.0/9", "10.192.0.0/10", "10.128.0.0/10"]));
+        assert!(!covered("10.0.0.0/8", &["10.0.0.0/9", "10.192.0.0/10"]));
+        assert!(covered("10.0.0.0/31", &["10.0.0.0", "10.0.0.1"]));
+        assert!(!covered("10.0.0.0/31", &["10.0.0.0"]));
+        assert!(covered("::/0", &["8000::/1", "::/1"]));
+        assert!(!covered("::/0", &["0.0.0.0/0"]));
+        assert!(covered("::/127", &["::", "::1"]));
+        assert_eq!(network("::1").halves(), None);
     }
 }

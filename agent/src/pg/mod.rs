@@ -10,6 +10,7 @@
 //! | [`list`] | repeated fields, kept as the bytes they came in |
 //! | [`startup`] | the first bytes of a connection |
 //! | [`frontend`], [`backend`] | every message of protocol 3.0 and 3.2, both directions |
+//! | [`scram`] | who somebody is: SCRAM-SHA-256, with and without channel binding, both sides |
 //! | [`error`] | what peers do wrong, and what the client hears of it |
 //! | [`session`] | one session: which bytes may pass, and what they did |
 //! | [`pitfalls`] | how proxies of this kind failed, and what excludes it here |
@@ -20,6 +21,7 @@ pub mod error;
 pub mod frontend;
 pub mod list;
 pub mod pitfalls;
+pub mod scram;
 pub mod session;
 pub mod startup;
 

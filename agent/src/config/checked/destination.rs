@@ -315,7 +315,7 @@ fn check_against(
     };
     if covered {
         let by = earlier.iter().filter(|(_, other)| {
-            other.networks.iter().any(|n| destination.networks.iter().any(|m| n.contains(*m)))
+            other.networks.iter().any(|n| destination.networks.iter().any(|m| n.overlaps(*m)))
         });
         let by: Vec<_> = by.map(|(place, _)| format!("`{}`", place.key())).collect();
         let message = format!("never used: {} in front of it covers it", by.join(" with "));
@@ -339,6 +339,5 @@ fn covered_for(
         })
         .flat_map(|other| other.networks.iter().copied())
         .collect();
-    let covers = |network: &Network| serving.iter().any(|other| other.contains(*network));
-    destination.networks.iter().all(covers)
+    destination.networks.iter().all(|network| network.covered_by(&serving))
 }

@@ -32,34 +32,40 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Report> {
         errors.iter().for_each(|error| document.syntax(error));
         document.finish(file)?;
     }
-    let root = document.root(content.get_ref());
-    let agent = agent(&document, root.table("agent"));
-    let bpf = bpf(&document, root.table("bpf"));
+    let config = read(&document, content.get_ref());
+    document.finish(file)?;
+    Ok(config)
+}
+
+/// Asks for everything that a configuration may hold; what is wrong is noted in `document`.
+fn read<'i>(document: &Document<'i>, content: &DeTable<'i>) -> Config {
+    let root = document.root(content);
+    let agent = agent(document, root.table("agent"));
+    let bpf = bpf(document, root.table("bpf"));
     let listen = listen(root.table("listen"));
-    let rules = intercept_rules(&document, &root);
-    check_rules(&document, &rules, listen.port);
-    let tls = tls(&document, root.table("tls"));
+    let rules = intercept_rules(document, &root);
+    check_rules(document, &rules, listen.port);
+    let tls = tls(document, root.table("tls"));
     let config = Config {
         agent,
         bpf,
         listen,
         intercept: rules.into_iter().map(Placed::unplaced).collect(),
-        destinations: destinations(&document, &root, &tls),
+        destinations: destinations(document, &root, &tls),
         tls,
         auth: auth_limits(root.table("auth")),
         netns: netns(root.table("netns")),
         limits: limits(root.table("limits")),
         attribution: attribution(root.table("attribution")),
-        audit: audit(&document, root.table("audit")),
-        log: log(&document, root.table("log")),
+        audit: audit(document, root.table("audit")),
+        log: log(document, root.table("log")),
     };
     if targets(&config.intercept).len() > TARGETS_MAX {
         let message = format!("too many ports and networks: expected at most {TARGETS_MAX} pairs");
         document.missing("intercept", &message, "join networks that lie side by side");
     }
     root.finish();
-    document.finish(file)?;
-    Ok(config)
+    config
 }
 
 fn agent(document: &Document<'_>, table: Table<'_, '_>) -> Agent {
@@ -212,4 +218,13 @@ fn log(document: &Document<'_>, table: Table<'_, '_>) -> Log {
 impl Listen {
     /// The port where nothing else is said.
     pub const PORT: NonZeroU16 = NonZeroU16::new(15_432).expect("15432 is not zero");
+}
+
+/// Every key that is asked for when `text` is read, with the header of its table.
+#[cfg(test)]
+pub(super) fn keys(text: &str) -> std::collections::BTreeSet<(String, &'static str)> {
+    let document = Document::new(text);
+    let content = DeTable::parse(text).expect("good syntax");
+    read(&document, content.get_ref());
+    document.known()
 }

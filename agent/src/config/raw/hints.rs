@@ -25,6 +25,17 @@ impl Known {
     pub(super) fn new(name: &str, key: &'static str) -> Self {
         Self { table: without_indices(name), repeats: name.ends_with(']'), key }
     }
+
+    /// The header and the key.
+    #[cfg(test)]
+    pub(super) fn named(&self) -> (String, &'static str) {
+        let header = match (self.table.as_str(), self.repeats) {
+            ("", _) => String::new(),
+            (table, true) => format!("[[{table}]]"),
+            (table, false) => format!("[{table}]"),
+        };
+        (header, self.key)
+    }
 }
 
 /// A key of the same table one edit away, else the same key in another table, else a near key of

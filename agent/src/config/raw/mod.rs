@@ -115,6 +115,12 @@ impl<'i> Document<'i> {
         if problems.is_empty() { Ok(()) } else { Err(Report::new(file, problems)) }
     }
 
+    /// Every key that was asked for so far, with the header of its table.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> std::collections::BTreeSet<(String, &'static str)> {
+        self.known.borrow().iter().map(Known::named).collect()
+    }
+
     fn line(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|&&byte| byte == b'\n').count()

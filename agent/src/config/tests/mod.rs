@@ -2,6 +2,9 @@
 
 use super::*;
 
+mod destination;
+mod errors;
+
 const MINIMAL: &str = "[[intercept]]\nports = [5432]\n";
 
 fn report(text: &str) -> String {
@@ -23,12 +26,27 @@ fn examples_load_and_the_full_one_states_the_defaults() {
 }
 
 #[test]
-fn full_example_names_every_key() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/pgward.toml");
-    let text = std::fs::read_to_string(path).expect("the full example");
-    // One key less in the code would be an unknown key there; one key more must show up here.
-    let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 25, "change the example together with the code");
+fn examples_name_every_key() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("an example");
+    let (full, destinations) = (read("pgward.toml"), read("destinations.toml"));
+    // Tables have headers; passwords are asked for only to refuse them.
+    let no_values = ["client", "server", "auth", "lookup", "password", "application_password"];
+    let mut asked = 0;
+    for (header, key) in checked::keys(&destinations) {
+        let of_destination = header.contains("[destination");
+        if header.is_empty() || no_values.contains(&key) || ["exception", "account"].contains(&key)
+        {
+            continue;
+        }
+        asked += 1;
+        let text = if of_destination { &destinations } else { &full };
+        let section = text.split_once(&format!("\n{header}\n")).expect("the table").1;
+        let section = section.split("\n[").next().unwrap_or_default();
+        let line = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+        assert!(section.lines().any(line), "no `{key}` in `{header}` of the examples");
+    }
+    assert!(asked > 60, "{asked}");
 }
 
 #[test]
@@ -190,6 +208,10 @@ fn bounds_hold_on_both_sides() {
         ("netns", "hold_ms", 100, 30_000),
         ("netns", "idle_ms", 1_000, 3_600_000),
         ("limits", "message_bytes_max", 65_536, 0x3fff_ffff),
+        ("auth", "failures_max", 1, 100_000),
+        ("auth", "failures_window_ms", 1_000, 3_600_000),
+        ("auth", "refused_ms", 1_000, 3_600_000),
+        ("auth", "cancel_failures_max", 1, 100_000),
         ("audit", "statement_bytes_max", 256, 16 << 20),
         ("audit", "parameter_bytes_max", 16, 1 << 20),
         ("audit", "file_bytes_max", 1 << 20, 1_u64 << 40),
