@@ -25,6 +25,11 @@ pub const BINARY: &str = "PGWARD_BIN";
 /// How many records and log lines a failure message shows.
 const SHOWN: usize = 15;
 
+/// The destination of tests that are not about the handshake: their servers trust everyone, and those in namespaces have
+/// no certificate.
+const ANY_SERVER: &str = "name = \"tests\"\n[destination.server]\ntls = \"prefer\"\n\
+                          [destination.auth]\nrequire = \"any\"";
+
 /// What to start; see [`Agent::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
@@ -363,7 +368,7 @@ impl Builder {
     }
 
     /// Settings of some servers: the content of a `[[destination]]` table, TOML, in the order of calls. Without any, every
-    /// server is reached as these tests need it: TLS where it has it, whatever it asks for.
+    /// server is reached with TLS where it has it, and may ask for whatever it wants.
     #[must_use]
     pub fn destination(mut self, text: &str) -> Self {
         self.destinations.push(text.to_owned());
@@ -446,6 +451,12 @@ impl Builder {
             if !self.networks.is_empty() {
                 text.push_str(&format!("networks = {:?}\n", self.networks));
             }
+        }
+        let any = [ANY_SERVER.to_owned()];
+        let destinations =
+            if self.destinations.is_empty() { &any[..] } else { &self.destinations[..] };
+        for destination in destinations {
+            text.push_str(&format!("[[destination]]\n{destination}\n"));
         }
         text
     }

@@ -7,7 +7,9 @@
 //! | [`Server::OtherName`] | the authority | `other.test` | the name |
 //! | [`Server::UnknownIssuer`] | another authority of the same name | as the good one | the issuer |
 //! | [`Server::Revoked`] | the authority | as the good one | its serial number is in the revocation list |
-//! | client | the authority | common name of a role | nothing |
+//! | clients | the authority | common name of a role | nothing |
+//!
+//! The agent has an authority of its own, to issue certificates for the names its clients ask for.
 //!
 //! Every key is ECDSA P-256, which both OpenSSL 1.1 (of the server 18 that tests use) and rustls know.
 
@@ -72,9 +74,12 @@ impl Pki {
         // Servers run as another user; keys have their own modes.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let pki = Self { folder };
-        let authority = authority()?;
-        fs::write(pki.roots(), authority.0.clone())?;
-        let authority = authority.1;
+        let (certificate, authority) = authority()?;
+        let (agents, agent) = self::authority()?;
+        fs::write(pki.roots(), &certificate)?;
+        fs::write(pki.all_roots(), format!("{certificate}{agents}"))?;
+        fs::write(pki.agent_authority().certificate, agents)?;
+        pki.write_secret("agent-authority.key", &agent.key().serialize_pem())?;
         for server in SERVERS {
             let unknown =
                 if server == Server::UnknownIssuer { Some(self::authority()?.1) } else { None };
@@ -131,6 +136,24 @@ impl Pki {
         self.files(&format!("client-{role}"))
     }
 
+    /// An authority for the agent: certificate and key.
+    pub fn agent_authority(&self) -> Files {
+        self.files("agent-authority")
+    }
+
+    /// What a client trusts that meets servers and the agent: both authorities.
+    pub fn all_roots(&self) -> PathBuf {
+        self.folder.path().join("all-roots.pem")
+    }
+
+    /// Writes a file of one's own beside the others, readable by its owner alone.
+    pub fn write_secret(&self, name: &str, content: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    }
+
     /// The folder, for other files that go with them.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -153,9 +176,8 @@ impl Pki {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, issuer)?;
         fs::write(&files.certificate, certificate.pem())?;
-        fs::write(&files.key, key.serialize_pem())?;
-        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("mode of {}", files.key.display()))
+        let name = files.key.file_name().context("a file in the folder")?.to_string_lossy();
+        self.write_secret(&name, &key.serialize_pem()).map(|_| ())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
@@ -63,42 +64,55 @@ impl Secrets {
 
     /// One line for each secret and way of writing that occurs in `text`, which is called `place`, with the number of the
     /// first line it is on.
+    ///
+    /// Panics when there are more secrets than an automaton takes, which is more than memory holds.
     pub fn search(&self, place: &str, text: &[u8]) -> Vec<String> {
-        let lower = text.to_ascii_lowercase();
-        let mut found = Vec::new();
-        for secret in self.known.lock().expect("no thread panics with the lock").iter() {
-            let exact = secret.written.iter().map(|written| (written, text));
-            let anyhow = secret.written_anyhow.iter().map(|written| (written, &lower[..]));
-            for ((how, bytes), text) in exact.chain(anyhow) {
-                if let Some(at) = position(text, bytes) {
-                    let line = text[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-                    let label = &secret.label;
-                    found.push(format!("secret in {place}, line {line}: {label}, {how}"));
-                }
-            }
-        }
-        found
+        let known = self.known.lock().expect("no thread panics with the lock");
+        let exact = known.iter().flat_map(|secret| secret.each(&secret.written));
+        let anyhow = known.iter().flat_map(|secret| secret.each(&secret.written_anyhow));
+        let mut found = occurrences(text, exact.collect(), Case::Same);
+        found.extend(occurrences(text, anyhow.collect(), Case::Any));
+        found.sort();
+        let line = |at: usize| text[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let found = found.into_iter();
+        found.map(|(at, label)| format!("secret in {place}, line {}: {label}", line(at))).collect()
     }
+}
+
+impl Secret {
+    fn each<'s>(
+        &'s self,
+        written: &'s [(&'static str, Vec<u8>)],
+    ) -> impl Iterator<Item = (String, &'s [u8])> {
+        written.iter().map(|(how, bytes)| (format!("{}, {how}", self.label), &bytes[..]))
+    }
+}
+
+/// Whether large and small letters differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Same,
+    Any,
+}
+
+/// Where each of these texts occurs first, in one pass: there are hundreds of them, and logs have many megabytes.
+fn occurrences(text: &[u8], wanted: Vec<(String, &[u8])>, case: Case) -> Vec<(usize, String)> {
+    let patterns = wanted.iter().map(|(_, bytes)| bytes);
+    let automaton =
+        AhoCorasick::builder().ascii_case_insensitive(case == Case::Any).build(patterns);
+    let automaton = automaton.expect("few and short enough");
+    let mut first = vec![None; wanted.len()];
+    for found in automaton.find_overlapping_iter(text) {
+        first[found.pattern().as_usize()].get_or_insert(found.start());
+    }
+    let both = first.into_iter().zip(wanted);
+    both.filter_map(|(at, (label, _))| at.map(|at| (at, label))).collect()
 }
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} secrets", self.count())
     }
-}
-
-/// Plain search, skipping to the first byte: logs of a run are some megabytes.
-fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    let (first, rest) = wanted.split_first()?;
-    let mut from = 0;
-    while let Some(step) = text[from..].iter().position(|byte| byte == first) {
-        let at = from + step;
-        if text[at + 1..].starts_with(rest) {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use pgward_tests::postgres::Version;
 use pgward_tests::{gate, scene};
 use serde_json::{Value, json};
 
+use crate::agents;
 use crate::servers::{Passwords, Role, ServerTls, Servers, libpq};
 use crate::{Result, gate, here};
 
@@ -133,6 +134,46 @@ fn drivers_log_in_and_cancel_directly() -> Result {
         }
     }
     Ok(())
+}
+
+#[test]
+fn drivers_log_in_and_cancel_through_the_agent() -> Result {
+    gate!();
+    let (pki, passwords) = (Pki::new(&[Role::Cert.name()])?, Passwords::new());
+    let versions = [Version::Debian, Version::Eighteen];
+    let servers = versions.map(|version| Servers::start(version, &pki, &passwords));
+    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    let scene = agents::start("drivers", &servers, &pki, &passwords)?;
+    for servers in &servers {
+        for roots in [None, Some(pki.all_roots())] {
+            // The server takes nothing but TLS: the agent speaks it for those who don't.
+            let way = Way {
+                servers,
+                tls: ServerTls::Required,
+                last_address: agents::TERMINATE,
+                user: Role::Scram.name().to_owned(),
+                password: passwords.of(Role::Scram),
+                roots,
+                cgroup: Some(&scene.cgroup),
+            };
+            all(&way, true, here!())?;
+            let user = Role::Scram.application();
+            let password = passwords.of_application(Role::Scram);
+            all(&Way { last_address: agents::MAPPED, user, password, ..way }, true, here!())?;
+        }
+        // Relayed proofs: in clear text to the agent, which is all that drivers with channel binding can do there.
+        let way = Way {
+            servers,
+            tls: ServerTls::Required,
+            last_address: agents::RELAY,
+            user: Role::Scram.name().to_owned(),
+            password: passwords.of(Role::Scram),
+            roots: None,
+            cgroup: Some(&scene.cgroup),
+        };
+        all(&way, true, here!())?;
+    }
+    scene.agent.finish()
 }
 
 /// Every driver, one after the other; all that went wrong in one error.

@@ -1,9 +1,11 @@
 //! The handshake against real servers: every way a client can ask for encryption and prove who it is, directly and through
 //! the agent; drivers; clients and servers that break the rules; and the search for secrets in what the agent leaves.
 
+mod agents;
 mod drivers;
 mod matrix;
 mod servers;
+mod sweep;
 
 /// Leaves a test that cannot run, with its name: fails, or says `NOT RUN` where that is allowed.
 macro_rules! gate {

@@ -116,10 +116,13 @@ impl Passwords {
         format!("{}-{}", role.application(), self.salt)
     }
 
-    /// All of them.
-    pub(crate) fn all(&self) -> Vec<String> {
-        let each = Role::ALL.into_iter();
-        each.flat_map(|role| [self.of(role), self.of_application(role)]).collect()
+    /// All of them, with what each is.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        let each = Role::ALL.into_iter().flat_map(|role| {
+            let own = (format!("password of {}", role.name()), self.of(role));
+            [own, (format!("password of {}", role.application()), self.of_application(role))]
+        });
+        each.collect()
     }
 }
 

@@ -9,6 +9,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
+use pgward_tests::agent::Agent;
 use pgward_tests::gate;
 use pgward_tests::pki::Pki;
 use pgward_tests::postgres::Version;
@@ -16,6 +17,7 @@ use pgward_tests::postgres::Version;
 use self::cell::{Cell, Mode};
 use self::run::{Found, Ground};
 use self::table::{Outcome, Rule};
+use crate::agents;
 use crate::servers::{Passwords, Role, Servers};
 use crate::{Result, gate, here};
 
@@ -64,6 +66,29 @@ fn every_cell_without_the_agent() -> Result {
     };
     let started = std::time::Instant::now();
     let found = ground.run(&Cell::all(&[Mode::None]))?;
+    eprintln!("{} cells in {:.1} s", found.len(), started.elapsed().as_secs_f32());
+    compare(&found)
+}
+
+#[test]
+fn every_cell_through_the_agent() -> Result {
+    gate!();
+    let Some(python) = gate::python(here!(), "ctypes") else { return Ok(()) };
+    let (pki, passwords) = (Pki::new(&[Role::Cert.name()])?, Passwords::new());
+    let servers = start(&pki, &passwords)?;
+    // Refusals are what most cells are about, from few processes: none may be slowed or shut out.
+    let builder = Agent::builder().set("auth", "failures_max", "100000");
+    let scene = agents::start_with("matrix", builder, &servers, &pki, &passwords)?;
+    let ground = Ground {
+        python: &python,
+        servers: &servers,
+        passwords: &passwords,
+        pki: &pki,
+        roots: &pki.all_roots(),
+        cgroup: Some(&scene.cgroup),
+    };
+    let started = std::time::Instant::now();
+    let found = ground.run(&Cell::all(&[Mode::Terminate, Mode::Relay, Mode::Mapped]))?;
     eprintln!("{} cells in {:.1} s", found.len(), started.elapsed().as_secs_f32());
     compare(&found)
 }
