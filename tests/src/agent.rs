@@ -16,6 +16,7 @@ use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::host;
 use crate::netns::NetNs;
+use crate::sweep::Secrets;
 use crate::wait::{self, PATIENCE};
 
 /// Environment variable with the path of the binary under test.
@@ -24,18 +25,24 @@ pub const BINARY: &str = "PGWARD_BIN";
 /// How many records and log lines a failure message shows.
 const SHOWN: usize = 15;
 
+/// The destination of tests that are not about the handshake: their servers trust everyone, and those in namespaces have
+/// no certificate.
+const ANY_SERVER: &str = "name = \"tests\"\n[destination.server]\ntls = \"prefer\"\n\
+                          [destination.auth]\nrequire = \"any\"";
+
 /// What to start; see [`Agent::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     tables: Vec<(String, Vec<(String, String)>)>,
     ports: Vec<u16>,
     networks: Vec<String>,
+    destinations: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 /// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
 /// again. Dropping it stops the agent, runs `pgward detach`, and panics if a pin, an attached program or a process is
-/// left behind. [`Agent::finish`] does the same and returns the finding as an error.
+/// left behind, or if a secret that it was told of occurs in what the agent wrote. [`Agent::finish`] does the same and returns the finding as an error.
 #[derive(Debug)]
 pub struct Agent {
     folder: TempDir,
@@ -44,6 +51,7 @@ pub struct Agent {
     control: PathBuf,
     enter: Entry,
     environment: Vec<(String, String)>,
+    secrets: Secrets,
     process: Option<Child>,
     finished: bool,
 }
@@ -224,6 +232,38 @@ impl Agent {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
+    /// Secrets that must not occur in anything that the agent writes: looked for when this guard ends.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Where known secrets occur among log, records, and what `status` and `sessions` say: one line each.
+    pub fn revealed(&self) -> Result<Vec<String>> {
+        if self.secrets.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        if self.process.is_some() {
+            for (command, format) in
+                [("status", None), ("sessions", None), ("sessions", Some("--json"))]
+            {
+                let arguments: Vec<_> = [Some(command), format].into_iter().flatten().collect();
+                let output = host::output(&mut self.command(&arguments)?)?;
+                let told = [output.stdout, output.stderr].concat();
+                found.extend(self.secrets.search(&format!("`pgward {command}`"), &told));
+            }
+        }
+        // All files but the configuration, which may hold verifiers.
+        for file in files(self.folder.path()).into_iter().filter(|file| *file != self.config()) {
+            if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                let text =
+                    fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+                found.extend(self.secrets.search(&file.display().to_string(), &text));
+            }
+        }
+        Ok(found)
+    }
+
     /// Stops the agent, detaches, and checks that nothing is left behind.
     pub fn finish(mut self) -> Result<()> {
         self.finished = true;
@@ -231,7 +271,8 @@ impl Agent {
     }
 
     fn clean_up(&mut self) -> Result<()> {
-        let mut faults = Vec::new();
+        // Of a running agent, and again below for what it writes when it ends.
+        let mut faults = if self.process.is_some() { self.revealed()? } else { Vec::new() };
         if self.process.is_some() {
             match self.stop() {
                 Ok(status) if status.success() => {}
@@ -242,6 +283,11 @@ impl Agent {
         match self.command(&["detach"]).and_then(|mut command| host::run(&mut command)) {
             Ok(_) => {}
             Err(error) => faults.push(format!("{error:#}")),
+        }
+        for fault in self.revealed()? {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
         }
         faults.extend(self.leftovers()?);
         if faults.is_empty() {
@@ -321,6 +367,14 @@ impl Builder {
         self
     }
 
+    /// Settings of some servers: the content of a `[[destination]]` table, TOML, in the order of calls. Without any, every
+    /// server is reached with TLS where it has it, and may ask for whatever it wants.
+    #[must_use]
+    pub fn destination(mut self, text: &str) -> Self {
+        self.destinations.push(text.to_owned());
+        self
+    }
+
     /// An environment variable of the agent.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -367,6 +421,7 @@ impl Builder {
             control,
             enter: Entry { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
+            secrets: Secrets::default(),
             process: None,
             finished: false,
             folder,
@@ -396,6 +451,12 @@ impl Builder {
             if !self.networks.is_empty() {
                 text.push_str(&format!("networks = {:?}\n", self.networks));
             }
+        }
+        let any = [ANY_SERVER.to_owned()];
+        let destinations =
+            if self.destinations.is_empty() { &any[..] } else { &self.destinations[..] };
+        for destination in destinations {
+            text.push_str(&format!("[[destination]]\n{destination}\n"));
         }
         text
     }

@@ -60,6 +60,25 @@ pub fn python(test: &str, module: &str) -> Option<PathBuf> {
     }
 }
 
+/// The folder of JavaScript modules among `cargo xtask`'s tools when `node` is in the path and it holds `module`; else as
+/// [`python`].
+#[must_use]
+pub fn node(test: &str, module: &str) -> Option<PathBuf> {
+    match find_node(module) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            pass(test, Some(error), SKIP_CLIENTS);
+            None
+        }
+    }
+}
+
+/// Whether `java` is in the path, can run source files, and the `library` exists; else as [`python`].
+#[must_use]
+pub fn java(test: &str, library: &Path) -> bool {
+    pass(test, find_java(library).err(), SKIP_CLIENTS)
+}
+
 fn pass(test: &str, problem: Option<anyhow::Error>, variable: &str) -> bool {
     let Some(problem) = problem else { return true };
     let skip = std::env::var(variable).is_ok_and(|value| value == "1");
@@ -108,6 +127,25 @@ fn find_python(module: &str) -> Result<PathBuf> {
     crate::host::run(command.args(["-c", &format!("import {module}")]))
         .with_context(|| format!("python module `{module}`"))?;
     Ok(python)
+}
+
+fn find_node(module: &str) -> Result<PathBuf> {
+    find_program("node")?;
+    let modules = target_folder()?.join("tools/node/node_modules");
+    if !modules.join(module).is_dir() {
+        bail!("no `{module}` in {}: `cargo xtask test` installs it", modules.display());
+    }
+    Ok(modules)
+}
+
+fn find_java(library: &Path) -> Result<()> {
+    find_program("java")?;
+    // The compiler is beside it in a development kit only.
+    find_program("javac")?;
+    if !library.is_file() {
+        bail!("no {}", library.display());
+    }
+    Ok(())
 }
 
 /// The build folder that holds the running executable.

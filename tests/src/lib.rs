@@ -6,9 +6,11 @@
 //! | [`cgroup`] | a cgroup of one's own below the cgroup v2 mount |
 //! | [`netns`] | a network namespace, with or without loopback, with virtual cables |
 //! | [`bpffs`] | a private mount of the BPF file system |
-//! | [`postgres`] | a throw-away PostgreSQL cluster |
+//! | [`postgres`] | a throw-away PostgreSQL cluster, with or without TLS |
+//! | [`pki`] | certificates, right and wrong |
 //! | [`container`] | a real OCI container, run by `crun` |
 //! | [`script`] | a scripted PostgreSQL server |
+//! | [`sweep`] | the search for secrets |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
 //! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
@@ -21,8 +23,10 @@ pub mod gate;
 pub mod host;
 pub mod kernel;
 pub mod netns;
+pub mod pki;
 pub mod postgres;
 pub mod scene;
 pub mod script;
+pub mod sweep;
 pub mod wait;
 pub mod wire;

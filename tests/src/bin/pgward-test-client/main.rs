@@ -10,6 +10,7 @@ mod probes_startup;
 mod raw;
 mod sockets;
 mod tokio_client;
+mod tokio_login;
 mod uring;
 mod writers;
 
@@ -43,13 +44,14 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
     ("crowd", crowd::run),
     ("probe", probes::run),
     ("tokio-postgres", tokio_client::run),
+    ("tokio-login", tokio_login::run),
     ("knock", crowd::knock),
     ("pile", crowd::pile),
     ("namespaces", crowd::namespaces),

@@ -1,26 +1,22 @@
 //! A throw-away PostgreSQL cluster.
 
+mod programs;
+mod server;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User};
+use nix::unistd::User;
 use tempfile::TempDir;
 
-use crate::gate;
+pub use self::programs::Version;
+use self::programs::{copy_template, server_user};
+use self::server::Server;
 use crate::host;
-use crate::wait::{self, PATIENCE};
-
-/// Where Debian puts the programs of each major version.
-const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
-
-/// Users to run the server as when we are root, which PostgreSQL refuses.
-const USERS: [&str; 2] = ["postgres", "nobody"];
+use crate::pki::Files;
 
 /// Tries to find a port that is still free when the server binds it.
 const START_TRIES: u32 = 5;
@@ -45,10 +41,20 @@ pub enum Auth {
 /// What to start; see [`Cluster::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
+    version: Version,
     auth: Auth,
+    hba: Option<String>,
+    tls: Option<Tls>,
     listen: String,
     settings: Vec<(String, String)>,
     port: Option<u16>,
+}
+
+/// Certificate of a server and whom it trusts to have issued those of clients.
+#[derive(Clone, Debug)]
+struct Tls {
+    files: Files,
+    roots: PathBuf,
 }
 
 /// A running PostgreSQL in a temporary folder, with `fsync` off. Dropping it stops the server and removes the folder.
@@ -71,7 +77,10 @@ impl Cluster {
     /// A cluster with other options.
     pub fn builder() -> Builder {
         Builder {
+            version: Version::default(),
             auth: Auth::Trust,
+            hba: None,
+            tls: None,
             listen: if host::has_ipv6() { "127.0.0.1,::1" } else { "127.0.0.1" }.to_owned(),
             settings: Vec::new(),
             port: None,
@@ -93,7 +102,7 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Folder with `psql`, `pgbench` and the rest in this server's version.
+    /// Folder with `psql`, `pgbench` and the rest: Debian's, whatever the server's version.
     pub fn programs(&self) -> &Path {
         &self.programs
     }
@@ -106,7 +115,7 @@ impl Cluster {
         host::run(command.args(["-p", &self.port.to_string(), "-c", text]))
     }
 
-    /// A client program of this version with the environment that points it to `host` on this cluster's port. No `PG*`
+    /// A client program (Debian's) with the environment that points it to `host` on this cluster's port. No `PG*`
     /// variable of the caller is kept.
     pub fn client(&self, program: &str, host: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
@@ -145,6 +154,27 @@ impl Cluster {
 }
 
 impl Builder {
+    /// Which server; Debian's by default.
+    #[must_use]
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Lines of `pg_hba.conf` for TCP, in place of those of [`Builder::auth`].
+    #[must_use]
+    pub fn hba(mut self, lines: &str) -> Self {
+        self.hba = Some(lines.to_owned());
+        self
+    }
+
+    /// TLS with this certificate; client certificates are checked against `roots`. The server keeps its own copies.
+    #[must_use]
+    pub fn tls(mut self, files: &Files, roots: &Path) -> Self {
+        self.tls = Some(Tls { files: files.clone(), roots: roots.to_owned() });
+        self
+    }
+
     /// How TCP users are checked.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
@@ -175,7 +205,7 @@ impl Builder {
 
     /// Makes the cluster, starts it and waits until it takes connections.
     pub fn start(self) -> Result<Cluster> {
-        let programs = programs()?;
+        let programs = self.version.programs()?;
         let user = server_user()?;
         let folder = tempfile::Builder::new().prefix("pgward-postgres-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -183,19 +213,26 @@ impl Builder {
             chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
         let data = folder.path().join("data");
-        copy_template(&programs, user.as_ref(), self.auth, &data)?;
+        copy_template(self.version, user.as_ref(), self.auth, &data)?;
         let method = self.auth.method();
-        let hba = format!(
-            "local all all trust\nlocal replication all trust\n\
-             host all all all {method}\nhost replication all all {method}\n"
-        );
+        let remote = self.hba.clone().unwrap_or_else(|| {
+            format!("host all all all {method}\nhost replication all all {method}\n")
+        });
+        let hba = format!("local all all trust\nlocal replication all trust\n{remote}");
         fs::write(data.join("pg_hba.conf"), hba)?;
+        if let Some(tls) = &self.tls {
+            tls.copy(&data, user.as_ref())?;
+        }
         for tries_left in (0..START_TRIES).rev() {
             let port = self.port.map_or_else(host::free_port, Ok)?;
             self.configure(&data, folder.path(), port)?;
             let mut server = Server::spawn(&programs, user.as_ref(), &data, folder.path())?;
             match server.wait_ready(&data) {
-                Ok(()) => return Ok(Cluster { server, port, auth: self.auth, programs, folder }),
+                Ok(()) => {
+                    // The tool folder's version has no client programs: Debian's speak to it as well.
+                    let programs = Version::Debian.programs().unwrap_or(programs);
+                    return Ok(Cluster { server, port, auth: self.auth, programs, folder });
+                }
                 Err(error) if tries_left == 0 || self.port.is_some() => {
                     let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
                     return Err(error.context(format!("starting PostgreSQL; its log:\n{log}")));
@@ -214,11 +251,38 @@ impl Builder {
             self.listen,
             sockets.display()
         );
+        if self.tls.is_some() {
+            text.push_str(TLS_SETTINGS);
+        }
         for (name, value) in &self.settings {
             text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
         // This file is read last, so it wins over what `initdb` wrote.
         fs::write(data.join("postgresql.auto.conf"), text).context("writing the server's settings")
+    }
+}
+
+/// Names of the server's copies in its data folder.
+const TLS_SETTINGS: &str = "ssl = on\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\n\
+                            ssl_ca_file = 'roots.pem'\n";
+
+impl Tls {
+    fn copy(&self, data: &Path, user: Option<&User>) -> Result<()> {
+        let files = [
+            (&self.files.certificate, "server.pem"),
+            (&self.files.key, "server.key"),
+            (&self.roots, "roots.pem"),
+        ];
+        for (from, name) in files {
+            let to = data.join(name);
+            fs::copy(from, &to).with_context(|| format!("copying {}", from.display()))?;
+            // A key that others can read is refused by the server.
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
+            if let Some(user) = user {
+                chown(&to, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -235,124 +299,3 @@ impl Auth {
 
 /// Not a secret: the cluster lives for seconds and trusts its Unix socket anyway.
 const PASSWORD: &str = "correct horse";
-
-/// The server process; dropping it stops the server at once.
-#[derive(Debug)]
-struct Server {
-    process: Child,
-}
-
-impl Server {
-    fn spawn(programs: &Path, user: Option<&User>, data: &Path, folder: &Path) -> Result<Self> {
-        let log = fs::File::create(folder.join("log"))?;
-        let mut command = Command::new(programs.join("postgres"));
-        command.arg("-D").arg(data).current_dir(folder).stdin(Stdio::null());
-        command.stdout(log.try_clone()?).stderr(log);
-        become_user(&mut command, user);
-        Ok(Self { process: command.spawn().with_context(|| format!("starting {command:?}"))? })
-    }
-
-    /// Waits for the status line that the server writes once it takes connections (line 8 of `postmaster.pid`).
-    fn wait_ready(&mut self, data: &Path) -> Result<()> {
-        let file = data.join("postmaster.pid");
-        wait::until_true("PostgreSQL to take connections", PATIENCE, || {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("the server ended: {status}");
-            }
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            Ok(text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGQUIT is the "immediate" shutdown: the server ends its own children, which SIGKILL would leave behind.
-        if let Ok(pid) = i32::try_from(self.process.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
-        }
-        let ended = wait::until_true("PostgreSQL to stop", PATIENCE, || {
-            Ok(self.process.try_wait()?.is_some())
-        });
-        if let Err(error) = ended {
-            eprintln!("{error:#}");
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-    }
-}
-
-/// Newest version whose server is installed.
-fn programs() -> Result<PathBuf> {
-    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(DEBIAN_VERSIONS)
-        .with_context(|| format!("no PostgreSQL server below {DEBIAN_VERSIONS}"))?
-        .flatten()
-        .filter_map(|entry| {
-            let version = entry.file_name().to_str()?.parse().ok()?;
-            Some((version, entry.path().join("bin")))
-        })
-        .filter(|(_, folder)| folder.join("initdb").is_file())
-        .collect();
-    versions.sort();
-    let (_, folder) = versions.pop().context("no PostgreSQL server is installed")?;
-    Ok(folder)
-}
-
-/// Whom to become: nobody special unless we are root.
-fn server_user() -> Result<Option<User>> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(None);
-    }
-    for name in USERS {
-        if let Some(user) = User::from_name(name)? {
-            return Ok(Some(user));
-        }
-    }
-    bail!("root cannot run PostgreSQL, and there is none of the users {USERS:?}");
-}
-
-fn become_user(command: &mut Command, user: Option<&User>) {
-    if let Some(user) = user {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-}
-
-/// Copies a cluster made once per build folder, version and secret kind: `initdb` takes seconds, a copy a tenth of one.
-fn copy_template(programs: &Path, user: Option<&User>, auth: Auth, data: &Path) -> Result<()> {
-    let version = programs.parent().and_then(Path::file_name).unwrap_or_default();
-    let secret = if auth == Auth::Md5 { "md5" } else { "scram" };
-    let name = format!("postgres-{}-{secret}", version.to_string_lossy());
-    let folder = gate::target_folder().unwrap_or_else(|_| std::env::temp_dir()).join("templates");
-    fs::create_dir_all(&folder)?;
-    let lock = fs::File::create(folder.join(format!("{name}.lock")))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("locking the template")?;
-    let template = folder.join(&name);
-    if !template.is_dir() {
-        init(programs, user, secret, data)?;
-        // First beside its place, then moved: half a template is never used.
-        let part = folder.join(format!("{name}.part"));
-        let _ = fs::remove_dir_all(&part);
-        host::run(Command::new("cp").arg("-a").arg(data).arg(&part))?;
-        return fs::rename(&part, &template).context("storing the template");
-    }
-    host::run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(&template).arg(data))?;
-    Ok(())
-}
-
-fn init(programs: &Path, user: Option<&User>, secret: &str, data: &Path) -> Result<()> {
-    let secrets = tempfile::NamedTempFile::new()?;
-    fs::write(secrets.path(), PASSWORD)?;
-    if let Some(user) = user {
-        chown(secrets.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-    }
-    let method = if secret == "md5" { "md5" } else { "scram-sha-256" };
-    let mut command = Command::new(programs.join("initdb"));
-    command.args(["-N", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"]);
-    command.args(["--auth-local=trust", &format!("--auth-host={method}")]);
-    command.arg("--pwfile").arg(secrets.path()).arg("-D").arg(data).current_dir("/");
-    become_user(&mut command, user);
-    host::run(&mut command)?;
-    Ok(())
-}
