@@ -237,7 +237,7 @@ fn exception(
     ];
     let methods = sorted(table.choices("methods", &methods).unwrap_or_default());
     if table.written_items("methods").unwrap_or(0) == 0 {
-        missing("methods", "at least one of `trust`, `md5` and `password`");
+        missing("methods", "at least one of `trust`, `cert`, `md5` and `password`");
     }
     let reason = required(document, place, &table, "reason", REASON_BYTES_MAX);
     table.finish();
