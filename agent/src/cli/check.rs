@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{CheckArgs, Exit, Output};
+use super::{CheckArgs, Exit, Output, printable};
 use crate::config::{Config, ConfigError, Warning, warnings};
 use crate::secrets::examine_places;
 
@@ -15,6 +15,7 @@ pub fn run(args: &CheckArgs, output: &mut Output<'_>) -> io::Result<Exit> {
             let mut warned = warnings(&config);
             warned.extend(examine_places(&config, Some(&args.file)));
             for Warning { about, message, hint } in &warned {
+                let (about, message) = (printable(about), printable(message));
                 writeln!(output.data, "{file}: warning: {about}: {message}")?;
                 if let Some(hint) = hint {
                     writeln!(output.data, "  hint: {hint}")?;

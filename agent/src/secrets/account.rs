@@ -27,7 +27,12 @@ pub struct AccountSecrets {
 enum Application {
     Written(Arc<Verifier>),
     File(Arc<VerifierFile>),
-    Password { password: Password, made: Mutex<Made> },
+    Password(Box<FromPassword>),
+}
+
+struct FromPassword {
+    password: Password,
+    made: Mutex<Made>,
 }
 
 /// A verifier made of a password.
@@ -55,7 +60,7 @@ impl AccountSecrets {
             ApplicationSecret::VerifierFile(path) => Application::File(file(path)),
             ApplicationSecret::Password(source) => {
                 let password = Password::new(source.clone());
-                Application::Password { password, made: Mutex::default() }
+                Application::Password(Box::new(FromPassword { password, made: Mutex::default() }))
             }
         };
         let password = account.password.clone().map(Password::new);
@@ -72,12 +77,12 @@ impl AccountSecrets {
         match &self.application {
             Application::Written(verifier) => Ok(Some(Arc::clone(verifier))),
             Application::File(file) => file.lookup(&self.role).await,
-            Application::Password { password, made } => {
-                let mut made = made.lock().await;
+            Application::Password(from) => {
+                let mut made = from.made.lock().await;
                 if let Some(verifier) = made.verifier.as_ref() {
                     return Ok(Some(Arc::clone(verifier)));
                 }
-                let password = password.read(now).await?;
+                let password = from.password.read(now).await?;
                 let salt = match made.salt {
                     Some(salt) => salt,
                     None => random_salt()?,
@@ -98,10 +103,10 @@ impl AccountSecrets {
     pub async fn evict_verifier(&self) {
         match &self.application {
             Application::Written(_) | Application::File(_) => {}
-            Application::Password { password, made } => {
-                let mut made = made.lock().await;
+            Application::Password(from) => {
+                let mut made = from.made.lock().await;
                 made.verifier = None;
-                password.forget().await;
+                from.password.forget().await;
             }
         }
     }
