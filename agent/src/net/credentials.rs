@@ -83,7 +83,9 @@ impl Asked<'_> {
         account: &config::Account,
         secrets: &AccountSecrets,
     ) -> Result<Credentials, CredentialsError> {
-        let Some(application) = secrets.verifier(Clock::now()).await? else { return Ok(Credentials::Absent) };
+        let Some(application) = secrets.verifier(Clock::now()).await? else {
+            return Ok(Credentials::Absent);
+        };
         // Without a password of ours the application's own proof has to do.
         let own = account.password.is_none() && account.login == account.role;
         Ok(match own {

@@ -14,7 +14,9 @@ use tracing::{info, warn};
 use super::error::chain;
 use crate::{
     config::{self, Config, ServerTls},
-    secrets::{AccountSecrets, CACHE_ENTRIES_MAX, Password, SecretError, VerifierCache, VerifierFile},
+    secrets::{
+        AccountSecrets, CACHE_ENTRIES_MAX, Password, SecretError, VerifierCache, VerifierFile,
+    },
     tls::{
         Authority, CaError, ClientLeg, ConfigurationError, Identity, Presented, Roots, ServerLeg,
         Settings, TlsError, Verification, ca::Paths,
@@ -204,9 +206,9 @@ fn server_settings(server: &config::ServerSettings, verification: Verification) 
         verification,
         roots: server.roots.clone().map_or(Roots::System, Roots::File),
         crl: server.crl.clone(),
-        identity: server.identity.clone().map(|files| Identity {
-            certificate: files.certificate,
-            key: files.key,
-        }),
+        identity: server
+            .identity
+            .clone()
+            .map(|files| Identity { certificate: files.certificate, key: files.key }),
     }
 }

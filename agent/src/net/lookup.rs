@@ -27,10 +27,7 @@ use crate::{
         codec::{HEADER_BYTES, Header},
         error::{BytesFault, SequenceFault, Side},
         frontend::{Bind, Frontend, Parse, SaslInitialResponse},
-        handshake::{
-            self, Refusal,
-            course::Demand,
-        },
+        handshake::{self, Refusal, course::Demand},
         list::Counted,
         scram::{self, Keys, Nonce, ScramError, Verifier, VerifierError},
         startup::{self, Parameters},

@@ -20,9 +20,9 @@ use tracing::debug;
 
 use super::{
     cancels::Encrypted,
+    destinations::Unloaded,
     dial::{DialError, Dialer},
     error::chain,
-    destinations::Unloaded,
     leg::Leg,
     route::Route,
 };
@@ -75,7 +75,9 @@ pub enum ReachError {
     #[error("the server does not offer TLS, which `destination.server.tls = \"{}\"` requires", .0.name())]
     NotOffered(ServerTls),
     /// Bytes behind the answer to the request for encryption (CVE-2021-23222).
-    #[error("the server sent {0} bytes in the clear behind its answer to the request for encryption")]
+    #[error(
+        "the server sent {0} bytes in the clear behind its answer to the request for encryption"
+    )]
     Stuffed(usize),
     /// Something else than an answer.
     #[error("the server answered the request for encryption with {0:#04x}, expected `S` or `N`")]

@@ -22,9 +22,8 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    cancels::Cancels, destinations::Destinations, throttle::Throttle,
-    dial::Dialer, recorder::Recording, registry::Registry, relay::SCRATCH_BYTES, session,
-    writers::Writers,
+    cancels::Cancels, destinations::Destinations, dial::Dialer, recorder::Recording,
+    registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle, writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
 

@@ -33,7 +33,9 @@ pub use ca::{Authority, CaError};
 pub use client_leg::{Accepted, ClientLeg, Presented};
 pub use endpoint::EndPointHash;
 pub use error::{ConfigurationError, Side, TlsError, Told, VerificationError};
-pub use server_leg::{Connected, Identity, IdentityGiven, Roots, ServerLeg, Settings, Verification};
+pub use server_leg::{
+    Connected, Identity, IdentityGiven, Roots, ServerLeg, Settings, Verification,
+};
 
 /// PostgreSQL's name among application protocols.
 ///

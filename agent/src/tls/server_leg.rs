@@ -116,11 +116,7 @@ struct Noticing {
 }
 
 impl ResolvesClientCert for Noticing {
-    fn resolve(
-        &self,
-        issuers: &[&[u8]],
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let found = self.resolver.resolve(issuers, schemes);
         self.given.store(found.is_some(), Ordering::Relaxed);
         found

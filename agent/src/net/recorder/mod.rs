@@ -9,8 +9,8 @@ use pgward_common::{Flow, WriterChanged};
 
 mod beginning;
 
-pub use beginning::{Hello, described};
 use beginning::Beginning;
+pub use beginning::{Hello, described};
 
 use super::{
     identify::{Answer, Identifier, Who},
@@ -22,8 +22,8 @@ use super::{
 use crate::{
     audit::{
         BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
-        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId, SessionSeq,
-        Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
+        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId,
+        SessionSeq, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
     },
     config,
     pg::{

@@ -22,15 +22,14 @@ use crate::{
         route::Route,
         worker::Context,
     },
-    pg::{
-        self,
-        error::Reply,
-        handshake::HandshakeError,
-    },
+    pg::{self, error::Reply, handshake::HandshakeError},
 };
 
 /// Messages to a client that is being sent away; a client that does not read them loses them.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The end of a connection whose client reads nothing.
+const CLOSE_LIMIT: Duration = Duration::from_millis(200);
 
 /// How a connection ended that had become a session.
 pub(super) enum Ending {
@@ -210,7 +209,8 @@ fn unreached(error: &ReachError, route: &Route) -> Explained {
             (EndReason::DialFailed, *b"57P03", chain(error), None)
         }
     };
-    let text = format!("connection to server at \"{}\", port {} failed: {what}", to.ip(), to.port());
+    let text =
+        format!("connection to server at \"{}\", port {} failed: {what}", to.ip(), to.port());
     let reply = Reply { hint: hint.map(Cow::Owned), ..Reply::fatal(sqlstate, text) };
     Explained::new(reason).detail(detail).reply(reply)
 }
@@ -268,19 +268,19 @@ impl SentAway<'_> {
     }
 }
 
+/// Closes a client's connection in good order: in TLS an end that is not announced may be an attacker's.
+pub(super) async fn close(client: &mut Leg) {
+    let _ = timeout(CLOSE_LIMIT, client.shutdown()).await;
+}
+
 /// Last words to a client.
 pub(super) async fn farewell(client: &mut Leg, reply: &Reply) {
     let mut message = Vec::new();
     if reply.write(&mut message).is_err() {
         return; // a text with a zero byte: the client gets the close alone
     }
-    last_words(client, &message).await;
-}
-
-/// The same, of bytes that are there already.
-pub(super) async fn last_words(client: &mut Leg, message: &[u8]) {
     let said = async {
-        client.write_all(message).await?;
+        client.write_all(&message).await?;
         client.shutdown().await?;
         // Closing with unread bytes would reset the connection and could take the message with it.
         let mut rest = [0u8; 1024];

@@ -145,8 +145,9 @@ impl Login<'_> {
             }
             if ready {
                 let authenticated = handshake.finish().expect("it said that it is ready");
-                let Sides { server, from_client, from_server, consumed, answered, encrypted, .. } =
-                    sides;
+                let Sides {
+                    server, from_client, from_server, consumed, answered, encrypted, ..
+                } = sides;
                 let cancellable = keys.map(|keys| {
                     let (session, route) = (recorder.session_id(), self.route.clone());
                     self.context.cancels.register(session, route, *self.flow, encrypted, keys)

@@ -25,7 +25,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use self::{
-    ending::{Ending, Explained, SentAway, explain, farewell, not_recorded},
+    ending::{Ending, Explained, SentAway, close, explain, farewell, not_recorded},
     login::{LoggedIn, Login},
     opening::{NotOpened, Opened, OpeningError, open},
 };
@@ -98,6 +98,7 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
         }
         Some(FirstPacket::Cancel(request)) => {
             cancel::cancel(context, &flow, &who, &request).await;
+            close(&mut opened.leg).await;
         }
         // A probe: connects, says nothing, closes. The server is not bothered with it.
         None => debug!("closed before the first packet"),
@@ -177,7 +178,8 @@ async fn run_session(
             Stamp::new(own, &origin(&who))
         });
         let hello = Hello::new(minor, &parameters, login, stamp);
-        let login = Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
+        let login =
+            Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
         let attempt = async {
             allowed(settings, &leg, &parameters)?;
             let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
@@ -193,13 +195,9 @@ async fn run_session(
             }
             let mut reached = login.reach().await.map_err(Ending::Unreached)?;
             recorder.reached(reached.tls.as_ref(), hello.login());
-            login
-                .greet(&mut reached.leg)
-                .await
-                .map_err(|error| Ending::Relayed(Ok(super::relay::End::Broken(
-                    super::relay::Peer::Server,
-                    error,
-                ))))?;
+            login.greet(&mut reached.leg).await.map_err(|error| {
+                Ending::Relayed(Ok(super::relay::End::Broken(super::relay::Peer::Server, error)))
+            })?;
             let terms = Terms {
                 user: role.clone(),
                 hello: hello.clone(),
@@ -218,8 +216,7 @@ async fn run_session(
                 },
             };
             let handshake = Handshake::new(terms);
-            let done =
-                login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await;
+            let done = login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await;
             match &done {
                 Ok(_) => {
                     context.process_failures.succeeded(&by_process);
@@ -243,15 +240,22 @@ async fn run_session(
             () = context.stop.wait() => Err(Ending::Stopped),
         }
     };
-    let LoggedIn { server, from_client, from_server, consumed: more, answered, authenticated, cancellable } =
-        match logged_in {
-            Ok(logged_in) => logged_in,
-            Err(ending) => {
-                let goodbye = recorder.client_said_goodbye();
-                let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
-                return end(leg, recorder, explained, true, (consumed, 0)).await;
-            }
-        };
+    let LoggedIn {
+        server,
+        from_client,
+        from_server,
+        consumed: more,
+        answered,
+        authenticated,
+        cancellable,
+    } = match logged_in {
+        Ok(logged_in) => logged_in,
+        Err(ending) => {
+            let goodbye = recorder.client_said_goodbye();
+            let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
+            return end(leg, recorder, explained, true, (consumed, 0)).await;
+        }
+    };
     let consumed = consumed + more;
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
     let mut relay = Relay::new(leg, server, session, recorder, &from_client, &from_server);
@@ -273,14 +277,13 @@ async fn end(
     (client_bytes, server_bytes): (u64, u64),
 ) {
     let Explained { reason, detail, reply, reset } = explained;
-    if let Some(reply) = &reply
-        && may_speak
-    {
-        farewell(&mut client, reply).await;
-    }
-    if reset {
+    match &reply {
+        Some(reply) if may_speak => farewell(&mut client, reply).await,
         // The client sees what it would have seen from the server itself.
-        let _ = socket2::SockRef::from(client.tcp()).set_linger(Some(Duration::ZERO));
+        _ if reset => {
+            let _ = socket2::SockRef::from(client.tcp()).set_linger(Some(Duration::ZERO));
+        }
+        _ => close(&mut client).await,
     }
     recorder.end(Ended {
         reason,
@@ -322,8 +325,7 @@ fn allowed(
     }
     if !settings.replication && is_replication(parameters) {
         let reply = Reply::fatal(*b"28000", "replication connections are not allowed");
-        let hint =
-            "Ask the administrator of this host to set destination.replication of pgward.";
+        let hint = "Ask the administrator of this host to set destination.replication of pgward.";
         let reply = Reply { hint: Some(hint.into()), ..reply };
         return Err(Ending::NotAllowed("a replication connection", reply));
     }

@@ -62,7 +62,9 @@ pub(super) enum OpeningError {
     Client(#[source] io::Error),
     #[error("TLS with the client failed")]
     Tls(#[source] TlsError),
-    #[error("the client began TLS without asking, and there is none: `destination.client.tls` is off, or there is no certificate")]
+    #[error(
+        "the client began TLS without asking, and there is none: `destination.client.tls` is off, or there is no certificate"
+    )]
     DirectTlsOff,
     #[error("no startup packet within {0:?}")]
     TimedOut(std::time::Duration),

@@ -2,9 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::course::{Demand, Offered, wants_secret};
-use super::{Binding, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Turn};
 use super::course::OAUTHBEARER;
+use super::course::{Demand, Offered, wants_secret};
+use super::{
+    Binding, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Turn,
+};
 use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError};
 use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
@@ -79,7 +81,8 @@ impl Handshake {
     /// A server that could not even start a process for us says so in the words of protocol 2: text up to a zero.
     fn protocol_2(&mut self, rest: &[u8]) -> Result<(), HandshakeError> {
         if !matches!(self.step, Step::Started) {
-            let fault = BytesFault::Length { tag: b'E', found: u32::MAX, max: BACKEND_SHORT_BYTES_MAX };
+            let fault =
+                BytesFault::Length { tag: b'E', found: u32::MAX, max: BACKEND_SHORT_BYTES_MAX };
             return Err(Error::server(fault).into());
         }
         self.to_client.extend_from_slice(rest);
@@ -141,7 +144,8 @@ impl Handshake {
 
     /// Tells the client what version of the protocol is spoken, when that is not the one it asked for.
     fn negotiate(&mut self) {
-        let Negotiated::Open(server) = std::mem::replace(&mut self.negotiated, Negotiated::Done) else {
+        let Negotiated::Open(server) = std::mem::replace(&mut self.negotiated, Negotiated::Done)
+        else {
             return;
         };
         let Some((newest, options)) = self.terms.hello.negotiated(server) else { return };
@@ -181,10 +185,14 @@ impl Handshake {
         match (step, request) {
             (Step::Started, request) => {
                 let certificate = self.terms.server_leg.certificate;
-                let demand = Demand::of(request, certificate).ok_or_else(|| self.unexpected(b'R'))?;
+                let demand =
+                    Demand::of(request, certificate).ok_or_else(|| self.unexpected(b'R'))?;
                 self.demanded(demand, frame)
             }
-            (Step::Comparing { verifier, client, refetched }, Authentication::SaslContinue(data)) => {
+            (
+                Step::Comparing { verifier, client, refetched },
+                Authentication::SaslContinue(data),
+            ) => {
                 let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
                 self.compare(challenge, verifier, refetched)
             }
@@ -201,9 +209,10 @@ impl Handshake {
                 Ok(())
             }
             // Accepted before it proved anything: not the server that has the secret.
-            (Step::Comparing { .. } | Step::Beginning(_) | Step::Answered(_), Authentication::Ok) => {
-                Err(HandshakeError::Server(ScramError::NotAuthenticated))
-            }
+            (
+                Step::Comparing { .. } | Step::Beginning(_) | Step::Answered(_),
+                Authentication::Ok,
+            ) => Err(HandshakeError::Server(ScramError::NotAuthenticated)),
             (Step::Content, Authentication::Ok) => {
                 self.accept();
                 Ok(())
@@ -284,7 +293,10 @@ impl Handshake {
         frame: &[u8],
     ) -> Result<(), HandshakeError> {
         let next = match (relaying, request) {
-            (Relaying::Scram { begun, plus, signed: Offered::No }, Authentication::SaslFinal(_)) => {
+            (
+                Relaying::Scram { begun, plus, signed: Offered::No },
+                Authentication::SaslFinal(_),
+            ) => {
                 let relaying = Relaying::Scram { begun, plus, signed: Offered::Yes };
                 Step::Relaying(relaying, Turn::Server)
             }
@@ -355,7 +367,9 @@ pub(super) fn write_password(
 /// (PostgreSQL documentation, "Message Flow", `AuthenticationMD5Password`)
 fn md5_response(user: &[u8], password: &[u8], salt: [u8; 4]) -> Vec<u8> {
     use md5::{Digest, Md5};
-    let inner = Zeroizing::new(hex::encode(Md5::new().chain_update(password).chain_update(user).finalize()));
+    let inner = Zeroizing::new(hex::encode(
+        Md5::new().chain_update(password).chain_update(user).finalize(),
+    ));
     let outer = Md5::new().chain_update(inner.as_bytes()).chain_update(salt).finalize();
     format!("md5{}", hex::encode(outer)).into_bytes()
 }

@@ -293,9 +293,8 @@ mod tests {
     #[test]
     fn weak_demands_are_met_only_for_who_proved_itself_and_with_upgrade() {
         for demand in [Demand::Nothing, Demand::Cleartext, MD5] {
-            let with = |upgrade, secret| {
-                course(demand, Mode::Auto, upgrade, secret, Accepted::default())
-            };
+            let with =
+                |upgrade, secret| course(demand, Mode::Auto, upgrade, secret, Accepted::default());
             assert_eq!(with(Upgrade::Yes, Secret::Mapped), Ok(Course::Prove));
             assert_eq!(with(Upgrade::No, Secret::Mapped), Err(Refusal::Method(demand)));
             assert_eq!(with(Upgrade::Yes, Secret::Absent), Err(Refusal::Method(demand)));
@@ -308,8 +307,7 @@ mod tests {
     #[test]
     fn upgrade_is_preferred_to_an_exception() {
         for demand in [Demand::Nothing, Demand::Cleartext, MD5, Demand::Certificate] {
-            let found =
-                course(demand, Mode::Auto, Upgrade::Yes, Secret::Mapped, Accepted::ANY);
+            let found = course(demand, Mode::Auto, Upgrade::Yes, Secret::Mapped, Accepted::ANY);
             assert_eq!(found, Ok(Course::Prove));
         }
     }

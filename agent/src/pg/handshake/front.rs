@@ -1,7 +1,9 @@
 //! The application's direction.
 
 use super::course::Offered;
-use super::{Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then, Turn};
+use super::{
+    Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then, Turn,
+};
 use crate::pg::backend::{Authentication, Backend};
 use crate::pg::codec::{HEADER_BYTES, Header};
 use crate::pg::error::{Error, SequenceFault, Side};

@@ -114,7 +114,11 @@ impl Hello {
         match server {
             Some(newest) => Some((newest, &self.asked_options)),
             None if self.asked_minor > MINOR_MAX || !self.asked_options.is_empty() => {
-                let newest = if self.asked_minor > MINOR_MAX { ours } else { 3 << 16 | u32::from(self.minor) };
+                let newest = if self.asked_minor > MINOR_MAX {
+                    ours
+                } else {
+                    3 << 16 | u32::from(self.minor)
+                };
                 Some((newest, &self.asked_options))
             }
             None => None,

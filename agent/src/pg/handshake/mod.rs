@@ -413,9 +413,7 @@ impl Handshake {
         match std::mem::replace(&mut self.step, Step::Broken) {
             Step::Wanting(demand) => self.take_course(demand, credentials),
             Step::Stale(challenge) => match credentials {
-                Credentials::Shared(verifier) => {
-                    self.compare(challenge, verifier, Refetched::Yes)
-                }
+                Credentials::Shared(verifier) => self.compare(challenge, verifier, Refetched::Yes),
                 Credentials::Absent | Credentials::Account { application: _ } => {
                     Err(Refusal::StaleVerifier.into())
                 }
@@ -465,7 +463,11 @@ impl Handshake {
     }
 
     /// Begins what the table says.
-    fn take_course(&mut self, demand: Demand, credentials: Credentials) -> Result<(), HandshakeError> {
+    fn take_course(
+        &mut self,
+        demand: Demand,
+        credentials: Credentials,
+    ) -> Result<(), HandshakeError> {
         let terms = &self.terms;
         let course = course::course(
             demand,
@@ -518,7 +520,11 @@ impl Handshake {
     }
 
     /// Asks the application for SCRAM.
-    fn ask_application(&mut self, verifier: Arc<Verifier>, then: Then) -> Result<(), HandshakeError> {
+    fn ask_application(
+        &mut self,
+        verifier: Arc<Verifier>,
+        then: Then,
+    ) -> Result<(), HandshakeError> {
         let offer = match (&self.terms.client_leg, self.terms.client_binding) {
             (Channel::Tls(Some(end_point)), Binding::Prefer) => Offer::Plus(end_point.clone()),
             (Channel::Tls(Some(end_point)), Binding::Require) => {
@@ -577,7 +583,11 @@ impl Handshake {
                     self.step = Step::PasswordWanted(demand);
                 }
                 Demand::Nothing | Demand::Certificate => self.accept(),
-                Demand::Gss | Demand::Sspi | Demand::Oauth | Demand::OtherSasl | Demand::Obsolete => {
+                Demand::Gss
+                | Demand::Sspi
+                | Demand::Oauth
+                | Demand::OtherSasl
+                | Demand::Obsolete => {
                     return Err(Refusal::Method(demand).into());
                 }
             },

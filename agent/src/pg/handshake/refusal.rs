@@ -3,11 +3,7 @@
 use std::borrow::Cow;
 
 use super::course::Demand;
-use crate::pg::{
-    self,
-    error::Reply,
-    scram::ScramError,
-};
+use crate::pg::{self, error::Reply, scram::ScramError};
 
 /// The handshake cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +30,9 @@ pub enum Refusal {
     Method(Demand),
     /// The application's channel binding flag says that the server has none, and the server knows better: the exchange would
     /// fail at the server, as it has to. (RFC 5802, section 6)
-    #[error("the application binds to the channel, which a relayed exchange over two TLS connections cannot do")]
+    #[error(
+        "the application binds to the channel, which a relayed exchange over two TLS connections cannot do"
+    )]
     RelayedOverTwoChannels,
     /// Channel binding is required of one side, and the exchange is relayed.
     #[error("channel binding is required, which a relayed exchange cannot have")]
@@ -105,7 +103,9 @@ impl Refusal {
             Self::Method(demand) => {
                 Cow::Owned(format!("authentication method \"{}\" is not accepted", demand.name()))
             }
-            Self::RelayedOverTwoChannels => Cow::Borrowed("SCRAM channel binding cannot be relayed"),
+            Self::RelayedOverTwoChannels => {
+                Cow::Borrowed("SCRAM channel binding cannot be relayed")
+            }
             Self::RelayedWithoutBinding | Self::ApplicationInClear => {
                 Cow::Borrowed("channel binding is required")
             }
@@ -116,7 +116,13 @@ impl Refusal {
                 Cow::Borrowed("authentication with the server is not possible")
             }
         };
-        let detail = "pgward on this host refused the connection before any secret was sent.";
+        let detail = match self {
+            Self::Method(_) => {
+                "pgward on this host requires scram-sha-256 (destination.auth.require), and ended the connection before any \
+                 secret was sent."
+            }
+            _ => "pgward on this host ended the connection before any secret was sent.",
+        };
         Reply {
             detail: Some(Cow::Borrowed(detail)),
             hint: Some(Cow::Borrowed(hint)),
@@ -143,7 +149,8 @@ impl HandshakeError {
             Self::Application(error) => Some(error.reply(user)),
             Self::Server(_) => {
                 let text = "server could not prove that it knows the secret";
-                let told = "pgward on this host ended the connection: the server's part of SCRAM failed.";
+                let told =
+                    "pgward on this host ended the connection: the server's part of SCRAM failed.";
                 let reply = Reply::fatal(*b"08006", text);
                 Some(Reply { detail: Some(Cow::Borrowed(told)), ..reply })
             }

@@ -516,8 +516,14 @@ fn binding_that_is_required_is_had_or_nothing() {
         terms.server_leg = tls_server();
     };
     let shared = || Credentials::Shared(verifier());
-    assert_eq!(refused(client, &both, Credentials::Absent), Err(Refusal::RelayedWithoutBinding.into()));
-    assert_eq!(refused(server, &both, Credentials::Absent), Err(Refusal::RelayedWithoutBinding.into()));
+    assert_eq!(
+        refused(client, &both, Credentials::Absent),
+        Err(Refusal::RelayedWithoutBinding.into())
+    );
+    assert_eq!(
+        refused(server, &both, Credentials::Absent),
+        Err(Refusal::RelayedWithoutBinding.into())
+    );
     assert_eq!(refused(client, &both, mapped()), Err(Refusal::ApplicationInClear.into()));
     let plain = [scram::PLAIN];
     assert_eq!(refused(server, &plain, shared()), Err(Refusal::ServerWithoutBinding.into()));
@@ -572,7 +578,8 @@ fn application_name_is_stamped_and_its_own_again_for_the_application() {
     scene.handshake.terms.hello.write(&mut hello).expect("short");
     let text = String::from_utf8_lossy(&hello).into_owned();
     assert!(text.contains("report [python3/42@web]"), "{text}");
-    let status = |value: &[u8]| back(&Backend::ParameterStatus { name: b"application_name", value });
+    let status =
+        |value: &[u8]| back(&Backend::ParameterStatus { name: b"application_name", value });
     scene.server(&[&ok(), &status(b"report [python3/42@web]"), &ready()]);
     assert_eq!(scene.to_client, [ok(), status(b"report"), ready()].concat());
     for (name, origin) in [("x".repeat(200), "y/1".to_owned()), ("é".to_owned(), "z".repeat(99))] {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::pending::{Pending, must_fail};
-use super::report::{
-    Bound, CopyCount, Event, Kind, Outcome, Statement, Tag,
-};
+use super::report::{Bound, CopyCount, Event, Kind, Outcome, Statement, Tag};
 use super::{Copying, DONE_WAITING_MAX, EVENTS_MAX, Phase, Session};
 use crate::pg::backend::{Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header};

@@ -35,8 +35,8 @@ pub use names::Name;
 use names::Names;
 use pending::{CopyRun, Owed, Pending};
 pub use report::{
-    Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters, Prepared, Ready, Span,
-    Statement, StatementId, StatementResult, Tag, TextState,
+    Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters, Prepared, Ready,
+    Span, Statement, StatementId, StatementResult, Tag, TextState,
 };
 
 use super::backend::TransactionStatus;
@@ -189,12 +189,7 @@ impl Session {
     ///
     /// `_authenticated` is what a [handshake](super::handshake) came to: there is no session without. `offset` is where the
     /// first byte behind the handshake lies in the client's stream.
-    pub fn new(
-        limits: Limits,
-        gate: Gate,
-        offset: u64,
-        _authenticated: Authenticated,
-    ) -> Self {
+    pub fn new(limits: Limits, gate: Gate, offset: u64, _authenticated: Authenticated) -> Self {
         let answers_owed_max = limits.answers_owed_max.max(ANSWERS_OWED_MIN);
         Self {
             limits: Limits { answers_owed_max, ..limits },

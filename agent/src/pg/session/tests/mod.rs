@@ -9,8 +9,8 @@ mod simple;
 use super::*;
 use crate::pg::backend::{Backend, CopyFormat, ErrorField};
 use crate::pg::error::Error;
-use crate::pg::handshake::tests::authenticated;
 use crate::pg::frontend::{Bind, Formats, Frontend, FunctionCall, Parse, Target};
+use crate::pg::handshake::tests::authenticated;
 use crate::pg::list::{Counted, Terminated};
 
 /// Bytes of one direction.
