@@ -65,6 +65,8 @@ struct Sides<'c> {
     server: Leg,
     from_client: Zeroizing<Vec<u8>>,
     from_server: Zeroizing<Vec<u8>>,
+    /// The client sends no more. What it sent ahead is the server's to read, as without us.
+    client_closed: bool,
     consumed: u64,
     answered: u64,
     encrypted: Encrypted,
@@ -86,6 +88,7 @@ impl Login<'_> {
             server: reached.leg,
             from_client: Zeroizing::new(from_client),
             from_server: Zeroizing::new(Vec::new()),
+            client_closed: false,
             consumed: 0,
             answered: 0,
             encrypted,
@@ -163,6 +166,9 @@ impl Login<'_> {
                 });
             }
             if !wanted {
+                if sides.client_closed && handshake.wants_client() {
+                    return Err(Ending::Relayed(Ok(End::ClientClosed)));
+                }
                 sides.read().await?;
             }
         }
@@ -310,8 +316,14 @@ impl Sides<'_> {
                 }
                 Err(error) => Err(Ending::Relayed(Ok(End::Broken(Peer::Server, error)))),
             },
-            read = self.client.read(&mut *from_client), if room(&self.from_client) => match read {
-                Ok(0) => Err(Ending::Relayed(Ok(End::ClientClosed))),
+            read = self.client.read(&mut *from_client),
+                if !self.client_closed && room(&self.from_client) => match read
+            {
+                Ok(0) if self.from_client.is_empty() => Err(Ending::Relayed(Ok(End::ClientClosed))),
+                Ok(0) => {
+                    self.client_closed = true;
+                    Ok(())
+                }
                 Ok(count) => {
                     self.from_client.extend_from_slice(&from_client[..count]);
                     Ok(())

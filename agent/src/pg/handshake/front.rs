@@ -42,7 +42,7 @@ impl Handshake {
     }
 
     /// Whether the next message of the application is waited for.
-    fn wants_client(&self) -> bool {
+    pub fn wants_client(&self) -> bool {
         match self.step {
             Step::Initial(..)
             | Step::First(..)
