@@ -285,7 +285,8 @@ async fn records_towards_clients_carry_eight_kibibytes_at_most() {
         let sent = vec![7; 100_000];
         let mut got = vec![0; sent.len()];
         let (written, read) = tokio::join!(far.write_all(&sent), near.read_exact(&mut got));
-        (written.expect("written"), read.expect("read"));
+        written.expect("written");
+        read.expect("read");
         assert_eq!(got, sent);
         let seen = seen.lock().expect("no panic");
         let mut rest = &seen[..];

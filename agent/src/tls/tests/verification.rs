@@ -58,7 +58,8 @@ async fn good_certificates_are_accepted() {
     for names in [&[NAME][..], &["*.example.org"], &["other", NAME]] {
         let files = pki.issue(names, |_| {});
         let [chain, full] = outcomes(&files, &good, NAME).await;
-        (chain.expect("chain"), full.expect("full"));
+        chain.expect("chain");
+        full.expect("full");
     }
 }
 
@@ -159,7 +160,8 @@ async fn a_server_may_show_the_root_itself() {
     write_key(&files.1, &key.serialize_pem());
     let trusted = settings(Verification::Full, &files.0);
     let [chain, full] = outcomes(&files, &trusted, NAME).await;
-    (chain.expect("chain"), full.expect("full"));
+    chain.expect("chain");
+    full.expect("full");
     let [chain, full] = outcomes(&files, &trusted, "db2.example.org").await;
     chain.expect("names are not looked at");
     assert!(told(full).0.ends_with("it is for `db.example.org`, expected `db2.example.org`"));
@@ -193,7 +195,8 @@ async fn revoked_certificates_are_refused() {
             assert!(told(result).0.ends_with("it was revoked"));
         }
         let [chain, full] = outcomes(&good, &settings, NAME).await;
-        (chain.expect("chain"), full.expect("full"));
+        chain.expect("chain");
+        full.expect("full");
     }
     std::fs::write(&file, pki.crl(&[7], now - days(1)).0).expect("written");
     for result in outcomes(&good, &settings, NAME).await {
