@@ -36,6 +36,31 @@ async fn exchange(one: &mut Leg, other: &mut Leg) {
     assert_eq!(&got, b"pong");
 }
 
+/// Sessions are tasks of a runtime that may move them.
+#[test]
+fn handshakes_and_legs_can_move_between_threads() {
+    fn movable<T: Send>(_: fn() -> T) {}
+    fn accepting() -> impl Future {
+        async {
+            let leg = ClientLeg::new(None);
+            let tcp = connection().await.0;
+            let address = std::net::Ipv4Addr::LOCALHOST.into();
+            leg.accept(tcp, 0, Vec::new(), None, address, Alpn::Optional).await
+        }
+    }
+    fn connecting() -> impl Future {
+        async {
+            let leg = ServerLeg::new(settings(Verification::Nothing, "none".as_ref()))?;
+            let tcp = connection().await.0;
+            let address = std::net::Ipv4Addr::LOCALHOST.into();
+            leg.connect(tcp, 0, None, address, Alpn::Optional).await
+        }
+    }
+    movable(accepting);
+    movable(connecting);
+    movable(|| -> Leg { unreachable!("only its type is looked at") });
+}
+
 #[tokio::test]
 async fn legs_agree_on_the_best_they_have() {
     let folder = folder();
