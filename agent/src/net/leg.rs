@@ -172,7 +172,7 @@ impl Tls {
         while matches!(last, Poll::Ready(Ok(1..))) && into.remaining() > 0 {
             last = self.poll_some(cx, into);
         }
-        // Answers of the library's own, such as to a change of keys. Whether they can be written shows with the next write.
+        // Whatever the library has to say of its own, such as an alert. Whether it can be written shows with the next write.
         if self.stream.get_ref().1.wants_write() {
             let _ = Pin::new(&mut self.stream).poll_flush(cx);
         }

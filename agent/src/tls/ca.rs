@@ -210,6 +210,11 @@ impl Description {
         Self::of(&certificate(path)?).ok_or_else(|| CaError::NoAuthority(path.to_owned()))
     }
 
+    /// Whole days until its end.
+    pub fn days_left(&self, now: SystemTime) -> u64 {
+        self.not_after.duration_since(now).map_or(0, |left| left.as_secs() / DAY)
+    }
+
     /// `None` for what is not an authority's.
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -487,6 +492,23 @@ fn constraint(subtree: &ParsedSubtree<'_>) -> Option<Constraint> {
     }
 }
 
+/// Puts a copy of a certificate, readable by all, in place of whatever `to` is.
+pub fn copy_certificate(from: &Path, to: &Path) -> Result<(), CaError> {
+    let certificate = certificate(from)?;
+    make_folder(to)?;
+    let new = beside(to);
+    remove_left(&new)?;
+    create(&new, 0o644, pem(&certificate).as_bytes())?;
+    rename(&new, to)
+}
+
+/// The day of a moment, in UTC: `2026-01-31`.
+pub fn day(time: SystemTime) -> String {
+    let mut text = date(time);
+    text.truncate("2026-01-31".len());
+    text
+}
+
 fn certificate(path: &Path) -> Result<CertificateDer<'static>, CaError> {
     let mut chain = files::certificates(path)?;
     Ok(chain.swap_remove(0))
@@ -534,7 +556,7 @@ fn make_folder(path: &Path) -> Result<(), CaError> {
 }
 
 /// Writes a file that must not exist, down to the disk.
-pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> Result<(), CaError> {
+fn create(path: &Path, mode: u32, content: &[u8]) -> Result<(), CaError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => CaError::Exists(path.to_owned()),
         _ => CaError::Write { path: path.to_owned(), source },

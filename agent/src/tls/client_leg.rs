@@ -158,7 +158,7 @@ impl ClientLeg {
         if let Some(presented) = minted.find(&name, now) {
             return Ok(presented);
         }
-        // Under the lock: of many clients that ask for a new name at once, one makes it. It takes less than 0.1 ms.
+        // Under the lock: of many clients that ask for a new name at once, one makes it. It takes less than a millisecond.
         let issued = authority.issue(&name, now).map_err(TlsError::Mint)?;
         let config = config(issued.pair)
             .map_err(|source| TlsError::Protocol { side: Side::Client, source })?;
