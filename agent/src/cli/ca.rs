@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use rustls::pki_types::ServerName;
 
-use super::{Exit, Output, printable};
+use super::{Exit, Output, load, printable};
+use crate::config::{Config, DEFAULT_PATH};
 use crate::tls::ca::{
     self, Authority, CERTIFICATE_PATH, CaError, Constraint, Description, KEY_PATH, Paths, day,
 };
@@ -35,12 +37,15 @@ pub enum CaCommand {
 /// Where the authority is.
 #[derive(Debug, Args)]
 pub struct FileArgs {
+    /// Configuration file, which names both; by default the usual one, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Certificate of the authority
-    #[arg(long, value_name = "FILE", default_value = CERTIFICATE_PATH)]
-    pub certificate: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
     /// Key of the authority
-    #[arg(long, value_name = "FILE", default_value = KEY_PATH)]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// `pgward ca init`
@@ -50,7 +55,7 @@ pub struct InitArgs {
     #[command(flatten)]
     pub files: FileArgs,
     /// Certify only this DNS name and those below it, or this address or network. May be given more
-    /// than once
+    /// than once. By default the servers of the configuration, where each destination names its own
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<Constraint>,
 }
@@ -66,10 +71,53 @@ pub struct InstallArgs {
     pub folder: PathBuf,
 }
 
+/// The authority's files, and the configuration where there is one.
+struct Located {
+    paths: Paths,
+    config: Option<Config>,
+}
+
 impl FileArgs {
-    fn paths(&self) -> Paths {
-        Paths { certificate: self.certificate.clone(), key: self.key.clone() }
+    fn locate(&self, output: &mut Output<'_>) -> io::Result<Result<Located, Exit>> {
+        let config = match &self.config {
+            Some(path) => Some(load(output, path)?),
+            None if Path::new(DEFAULT_PATH).exists() => {
+                Some(load(output, Path::new(DEFAULT_PATH))?)
+            }
+            None => None,
+        };
+        let config = match config.transpose() {
+            Ok(config) => config,
+            Err(exit) => return Ok(Err(exit)),
+        };
+        let named = config.as_ref().map(|config| &config.tls);
+        let path = |given: &Option<PathBuf>, named: Option<&PathBuf>, usual: &str| {
+            given.clone().or_else(|| named.cloned()).unwrap_or_else(|| usual.into())
+        };
+        let certificate = named.map(|tls| &tls.ca_certificate);
+        let key = named.map(|tls| &tls.ca_key);
+        let paths = Paths {
+            certificate: path(&self.certificate, certificate, CERTIFICATE_PATH),
+            key: path(&self.key, key, KEY_PATH),
+        };
+        Ok(Ok(Located { paths, config }))
     }
+}
+
+/// What the authority needs to certify: the servers' names and networks, when every destination names its server. None at all
+/// otherwise, which constrains nothing.
+fn servers(config: &Config) -> Vec<Constraint> {
+    let mut constraints = Vec::new();
+    for destination in config.destinations_in_use() {
+        match &destination.server.name {
+            Some(ServerName::DnsName(name)) => constraints.push(Constraint::Name(name.clone())),
+            Some(ServerName::IpAddress(_)) => {}
+            _ => return Vec::new(),
+        }
+        // Clients may connect by address.
+        constraints.extend(destination.networks.iter().copied().map(Constraint::Network));
+    }
+    constraints
 }
 
 /// Does what was asked. Exit: 1 when the authority that is shown expired, will soon, or can't be used.
@@ -77,8 +125,15 @@ pub fn run(command: &CaCommand, output: &mut Output<'_>) -> io::Result<Exit> {
     let now = SystemTime::now();
     match command {
         CaCommand::Init(args) => {
-            let paths = args.files.paths();
-            match Authority::init(&paths, &args.names, now) {
+            let Located { paths, config } = match args.files.locate(output)? {
+                Ok(located) => located,
+                Err(exit) => return Ok(exit),
+            };
+            let names = match (args.names.is_empty(), &config) {
+                (true, Some(config)) => servers(config),
+                (true, None) | (false, _) => args.names.clone(),
+            };
+            match Authority::init(&paths, &names, now) {
                 Ok(made) => {
                     print(&made, &paths, output)?;
                     writeln!(output.notes, "made `{}`", paths.key.display())?;
@@ -88,12 +143,19 @@ pub fn run(command: &CaCommand, output: &mut Output<'_>) -> io::Result<Exit> {
                 Err(error) => output.error(&error),
             }
         }
-        CaCommand::Show(args) => show(&args.paths(), now, output),
-        CaCommand::Install(args) => {
-            install(&args.files.paths(), &args.folder, UPDATE_COMMAND, output)
-        }
+        CaCommand::Show(args) => match args.locate(output)? {
+            Ok(located) => show(&located.paths, now, output),
+            Err(exit) => Ok(exit),
+        },
+        CaCommand::Install(args) => match args.files.locate(output)? {
+            Ok(located) => install(&located.paths, &args.folder, UPDATE_COMMAND, output),
+            Err(exit) => Ok(exit),
+        },
         CaCommand::Rotate(args) => {
-            let paths = args.paths();
+            let paths = match args.locate(output)? {
+                Ok(located) => located.paths,
+                Err(exit) => return Ok(exit),
+            };
             match Authority::rotate(&paths, now) {
                 Ok(made) => {
                     print(&made, &paths, output)?;

@@ -509,3 +509,37 @@ fn a_certificate_is_installed_when_asked() {
     assert_eq!(install("true").data.lines().count(), 4);
     assert!(store.join("pgward-previous.crt").exists());
 }
+
+#[test]
+fn an_authority_is_where_and_for_whom_the_configuration_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let file = path.join("pgward.toml");
+    let written = |server: &str| {
+        let text = format!(
+            "[[intercept]]\nports = [5432]\n[tls]\nca_certificate = '{0}/own.pem'\nca_key = '{0}/own.key'\n\
+             [[destination]]\nname = 'orders'\nnetworks = ['10.1.0.0/16']\n[destination.server]\nname = 'db.example.org'\n\
+             [[destination]]\nname = 'rest'\n{server}",
+            path.display()
+        );
+        std::fs::write(&file, text).expect("a configuration");
+    };
+    let init = || {
+        let arguments = ["pgward", "ca", "init", "--config", file.to_str().expect("UTF-8")];
+        let cli = Cli::try_parse_from(arguments).expect("arguments");
+        let Command::Ca(command) = cli.command else { panic!("`ca` was asked for") };
+        ran(None, |output| ca::run(&command, output))
+    };
+    written("networks = ['10.2.0.0/16']\n[destination.server]\nname = 'db2.example.org'");
+    let made = init();
+    assert_eq!(made.exit, Exit::Done, "{}", made.notes);
+    assert!(path.join("own.pem").exists() && path.join("own.key").exists());
+    // Connections beyond both are served too, by the implicit destination, which names no server.
+    assert!(!made.data.contains("example.org"), "{}", made.data);
+    std::fs::remove_file(path.join("own.pem")).expect("made");
+    std::fs::remove_file(path.join("own.key")).expect("made");
+    written("[destination.server]\nname = 'db2.example.org'");
+    let made = init();
+    assert!(made.data.contains("db.example.org") && made.data.contains("db2.example.org"));
+    assert!(made.data.contains("10.1.0.0/16"), "{}", made.data);
+}

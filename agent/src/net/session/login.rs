@@ -18,13 +18,14 @@ use crate::{
         credentials::{Asked, CredentialsError},
         leg::Leg,
         lookup,
-        reach::{self, Reached},
+        reach::{self, ReachError, Reached},
         recorder::Recorder,
         relay::{End, Peer},
         route::Route,
         worker::Context,
     },
     pg::handshake::{self, Authenticated, Event, Handshake, Hello},
+    tls::{Side, TlsError},
 };
 
 /// Bytes of one side that are kept while the other is waited for; then no more are read.
@@ -247,7 +248,7 @@ impl Login<'_> {
     }
 
     /// Connects to the server.
-    pub(super) async fn reach(&self) -> Result<Reached, reach::ReachError> {
+    pub(super) async fn reach(&self) -> Result<Reached, ReachError> {
         let context = self.context;
         reach::reach(&context.dialer, self.flow, self.route, None, self.deadline).await
     }
@@ -314,7 +315,11 @@ impl Sides<'_> {
                     self.from_server.extend_from_slice(&from_server[..count]);
                     Ok(())
                 }
-                Err(error) => Err(Ending::Relayed(Ok(End::Broken(Peer::Server, error)))),
+                // In TLS 1.3 a server refuses a certificate of ours, or its lack, only now.
+                Err(error) => Err(match TlsError::of_io(Side::Server, &error) {
+                    Some(error) => Ending::Unreached(ReachError::Tls(error)),
+                    None => Ending::Relayed(Ok(End::Broken(Peer::Server, error))),
+                }),
             },
             read = self.client.read(&mut *from_client),
                 if !self.client_closed && room(&self.from_client) => match read
