@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     let requests = requests(&mut bytes);
     let gate = if options & 1 == 0 { Gate::Hold } else { Gate::Pass };
     let make = || {
-        let mut driver = if options & 2 == 0 { Driver::ready(gate) } else { Driver::new(gate) };
+        let mut driver = Driver::new(gate);
         driver.to_client.clear();
         driver.client(&requests);
         driver

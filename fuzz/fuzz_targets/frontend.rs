@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let options = bytes.u8().unwrap_or(0);
     let cuts = bytes.few();
     let gate = if options & 1 == 0 { Gate::Hold } else { Gate::Pass };
-    let make = || if options & 2 == 0 { Driver::ready(gate) } else { Driver::new(gate) };
+    let make = || Driver::new(gate);
 
     let mut at_once = make();
     at_once.client(bytes.0);

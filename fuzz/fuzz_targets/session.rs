@@ -9,8 +9,8 @@ use pgward_fuzz::{Driver, Op, ops};
 fuzz_target!(|data: &[u8]| {
     let Some((options, data)) = data.split_first() else { return };
     let gate = if options & 1 == 0 { Gate::Hold } else { Gate::Pass };
-    let mut at_once = Driver::ready(gate);
-    let mut bytewise = Driver::ready(gate);
+    let mut at_once = Driver::new(gate);
+    let mut bytewise = Driver::new(gate);
     for op in ops(data) {
         at_once.tick();
         bytewise.tick();

@@ -3,7 +3,7 @@
 use pgward::pg::session::{Counters, Decision, Event, Gate, Session, State};
 use pgward::pg::{Error, Limits};
 
-use crate::Measure;
+use crate::{Measure, authenticated};
 
 /// Limits low enough for short inputs to reach them.
 pub fn limits() -> Limits {
@@ -45,10 +45,10 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A session that waits for the server to authenticate.
+    /// A session that takes its first request.
     pub fn new(gate: Gate) -> Self {
         Self {
-            session: Session::starting_at(limits(), gate, 0),
+            session: Session::new(limits(), gate, 0, authenticated()),
             from_client: Vec::new(),
             from_server: Vec::new(),
             to_server: Vec::new(),
@@ -58,14 +58,6 @@ impl Driver {
             now: 0,
             crossed: false,
         }
-    }
-
-    /// A session that is ready for requests.
-    pub fn ready(gate: Gate) -> Self {
-        let mut driver = Self::new(gate);
-        driver.server(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
-        driver.events.clear();
-        driver
     }
 
     /// Time passes: the events that follow carry it.

@@ -1,9 +1,11 @@
 //! What the fuzz targets share: a driver for sessions, and invariants that hold for any bytes.
 
 mod driver;
+mod handshake;
 mod memory;
 mod script;
 
 pub use driver::{Driver, limits};
+pub use handshake::{authenticated, handshake, terms};
 pub use memory::Measure;
 pub use script::{Bytes, Op, ops, requests};

@@ -10,9 +10,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use pgward::pg::error::SequenceFault;
-use pgward::pg::session::{Event, Gate, Kind, Outcome, Session, State, Statement, TextState};
+use pgward::pg::handshake::{Event::Ready, Terms, course::Accepted};
+use pgward::pg::session::{Event, Gate, Kind, Outcome, Session, Statement, TextState};
 use pgward::pg::startup::write_startup;
 use pgward::pg::{Error, Limits, startup};
+use pgward_fuzz::{handshake, terms};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -112,13 +114,25 @@ impl Run {
         let mut hello = Vec::new();
         write_startup(&mut hello, 0, &parameters).expect("short");
         stream.write_all(&hello).expect("server listens");
-        let session = Session::starting_at(Limits::default(), Gate::Pass, 0);
-        let mut run = Self {
+        let mut handshake = handshake(Terms { accepted: Accepted::ANY, ..terms() });
+        let mut from_server = Vec::new();
+        let mut chunk = [0; 4096];
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("TCP");
+        while !std::iter::from_fn(|| handshake.poll_event()).any(|event| event == Ready) {
+            let count = stream.read(&mut chunk).expect("server gets ready");
+            assert!(count > 0, "server closed");
+            from_server.extend_from_slice(&chunk[..count]);
+            let taken = handshake.handle_backend(&from_server).expect("server is in order");
+            from_server.drain(..taken);
+        }
+        let authenticated = handshake.finish().expect("it is accepted");
+        let session = Session::new(Limits::default(), Gate::Pass, 0, authenticated);
+        Self {
             seed,
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             stream,
             session,
-            from_server: Vec::new(),
+            from_server,
             sent: Vec::new(),
             number: seed % 1_000 * 1_000_000,
             rows: Vec::new(),
@@ -128,13 +142,7 @@ impl Run {
             closed: false,
             refused: false,
             held: Vec::new(),
-        };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while run.session.state() == State::Startup {
-            run.receive(Duration::from_millis(500));
-            assert!(Instant::now() < deadline, "server does not get ready");
         }
-        run
     }
 
     fn script(&mut self) {
