@@ -18,6 +18,24 @@
 //! | startup parameters that two readers read differently | duplicates and control characters are refused | `startup::refuses_parameters_that_two_readers_may_read_differently` |
 //! | an old server that cannot fork answers in protocol 2 | it passes unread | `startup::error_of_protocol_2_before_authentication_passes_unread` |
 //!
+//! # Authentication
+//!
+//! | Failure | Mechanism | Test (of [`super::scram`] unless said otherwise) |
+//! | --- | --- | --- |
+//! | a short first message is cut beyond its end (a public comma underflow) | attributes are read by a bounded reader; the end is a value | `hostile_client::commas_without_attributes_are_refused`, `hostile_client::every_first_message_cut_short_is_refused_or_fails_later` |
+//! | a length in a SCRAM packet wraps (CVE-2026-6664) | one limit for each message, nonce and salt, before anything is read | `hostile_client::lengths_are_bounded` |
+//! | a long nonce of the server overflows the last message (CVE-2026-6665) | its length is checked, the message is built from what it is | `hostile_server::lengths_are_bounded` |
+//! | iterations in 16 bits | 32 bits, with a floor and a ceiling | `hostile_server::iterations_have_a_floor_and_a_ceiling` |
+//! | a server asks for one iteration and guesses the password from the proof | floor of 4096 | `hostile_server::iterations_have_a_floor_and_a_ceiling` |
+//! | the mechanism with channel binding is taken out of the offer and nobody notices | flag `y` is refused where it was offered, and the flag is signed | `hostile_client::refuses_a_stripped_plus` |
+//! | `p=` passes although the data behind it is not compared | `c=` is compared as a whole | `hostile_client::binding_to_another_connection_is_refused` |
+//! | a proof is taken twice | an exchange is given up with its last message; the nonce is compared as a whole | `hostile_client::refuses_a_replayed_proof` |
+//! | an unknown user fails at another point, or in another time | a mock verifier, with a salt of its own that stays | `hostile_client::wrong_password_and_unknown_user_fail_alike`, `hostile_client::salt_of_an_unknown_user_is_stable_and_looks_like_any` |
+//! | the name in the SCRAM message is checked, or believed | it is not looked at | `hostile_client::unknown_attributes_are_ignored_and_known_ones_come_once` |
+//! | the client's side takes an `AuthenticationOk` for an answer without the server's signature | the exchange ends well only with it | `hostile_server::server_must_prove_itself` |
+//! | passwords beyond ASCII have other keys than on the server | SASLprep in the server's order, with its exceptions | `vectors::verifiers_of_postgresql_are_read_and_written_and_accept_their_passwords`, `saslprep::prohibited_is_what_was_typed_not_what_it_becomes` |
+//! | `options` sets more than a search for `-c` finds | read as the server's `getopt` does | `startup::options::every_way_to_write_a_setting_is_seen` |
+//!
 //! # Order of messages
 //!
 //! | Failure | Mechanism | Test |

@@ -90,8 +90,8 @@ impl Keys {
     /// Keys of a password.
     ///
     /// The password is prepared as the server does: see [`Verifier::from_password`]. Takes time
-    /// in proportion to `iterations` (about a millisecond for 4096), so it belongs off the event
-    /// loop; those of a [`Challenge`](super::Challenge) are within limits.
+    /// in proportion to `iterations`, milliseconds for 4096, so it belongs off the event loop;
+    /// those of a [`Challenge`](super::Challenge) are within limits.
     /// Source: RFC 5802 section 3, `Hi`.
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let mut salted = Key::ZERO;

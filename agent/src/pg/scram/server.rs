@@ -6,8 +6,8 @@ use subtle::ConstantTimeEq;
 
 use super::error::{BindingFault, Fault, ScramError};
 use super::keys::{ClientKey, Key};
-use super::message::{Attributes, Gs2Flag, decode_key, encode};
-use super::{EndPoint, Nonce, PLAIN, PLUS, Verifier};
+use super::message::{Attributes, Gs2Flag, decode_key, encode, limit};
+use super::{EndPoint, NONCE_BYTES_MAX, Nonce, PLAIN, PLUS, Verifier};
 use crate::pg::error::Side;
 
 /// What the application was offered, which decides what its flag may be.
@@ -69,7 +69,6 @@ pub enum Channel {
 }
 
 /// Proof that the application knows the password. Only [`AwaitingFinal::handle_final`] makes it.
-#[derive(Debug)]
 pub struct Proven {
     server_final: Vec<u8>,
     client_key: ClientKey,
@@ -110,7 +109,9 @@ impl Server {
             (PLUS, Offer::Plus(end_point) | Offer::PlusRequired(end_point)) => {
                 Mechanism::Plus(end_point.clone())
             }
-            _ => return Err(ScramError::Mechanism),
+            (_, Offer::Plain | Offer::Plus(_) | Offer::PlusRequired(_)) => {
+                return Err(ScramError::Mechanism);
+            }
         };
         let awaiting = AwaitingFirst { server: self, mechanism };
         let Some(data) = data else { return Ok(Initial::Empty(awaiting)) };
@@ -161,6 +162,9 @@ impl AwaitingFirst {
 
         let Server { verifier, offer: _, nonce } = self.server;
         let nonce = [client_nonce, nonce.as_bytes()].concat();
+        if nonce.len() > NONCE_BYTES_MAX {
+            return Err(limit(Side::Client, "nonce", nonce.len(), NONCE_BYTES_MAX));
+        }
         let mut server_first = Vec::with_capacity(nonce.len() + verifier.salt().len() * 2 + 32);
         server_first.extend_from_slice(b"r=");
         server_first.extend_from_slice(&nonce);
@@ -236,6 +240,13 @@ impl std::fmt::Debug for AwaitingFinal {
     /// Without the messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AwaitingFinal").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Proven {
+    /// Without the messages and the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proven").field("channel", &self.channel).finish_non_exhaustive()
     }
 }
 

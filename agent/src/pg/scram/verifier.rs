@@ -98,8 +98,8 @@ impl Verifier {
     /// The verifier of a password.
     ///
     /// The password is prepared with SASLprep where it applies, and else taken as it is, as the
-    /// server does. Takes time in proportion to `iterations` (about a millisecond for 4096), so
-    /// it belongs off the event loop.
+    /// server does. Takes time in proportion to `iterations`, milliseconds for 4096, so it
+    /// belongs off the event loop.
     /// Errors: [`VerifierError::Iterations`] and [`VerifierError::Salt`] for values outside the
     /// limits of [`Verifier::parse`].
     pub fn from_password(
@@ -174,6 +174,21 @@ impl Verifier {
             User::Unknown => 0,
         });
         client_key.hash().same(&self.stored_key) & known
+    }
+
+    /// This one as if its user did not exist.
+    #[cfg(test)]
+    pub(super) fn make_unknown(&mut self) {
+        self.user = User::Unknown;
+    }
+
+    /// This one as of a server that knows only half of it.
+    #[cfg(test)]
+    pub(super) fn with_server_key_of(&self, password: &[u8]) -> Self {
+        let keys = Keys::derive(password, &self.salt, self.iterations);
+        let mut other = self.clone();
+        other.server_key = keys.server.clone();
+        other
     }
 
     fn checked(self) -> Result<Self, VerifierError> {

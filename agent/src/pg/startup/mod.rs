@@ -15,8 +15,12 @@
 //! Source: PostgreSQL documentation, "Message Flow" ("Start-up", "SSL Session Encryption",
 //! "GSSAPI Session Encryption", "Canceling Requests in Progress"), and `ProcessStartupPacket`.
 
+mod options;
+
 use super::codec::{CANCEL_KEY_BYTES, Reader, STARTUP_BYTES_MAX, WriteError, Writer};
 use super::error::{BytesFault, Error, SequenceFault, Side};
+
+pub use options::{Invalid, OPTIONS_MAX, StartupOption, options};
 
 const MAJOR: u16 = 3;
 /// Codes that stand where a protocol version would: 1234 in the upper half.
