@@ -3,6 +3,7 @@
 
 mod agents;
 mod drivers;
+mod hostile;
 mod matrix;
 mod servers;
 mod sweep;
