@@ -4,7 +4,7 @@
 //! says. Then it runs through the agent.
 
 mod crowd;
-mod peer;
+pub(crate) mod peer;
 mod sasl;
 mod servers;
 mod startup;

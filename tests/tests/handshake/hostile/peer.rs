@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 1 << 20;
 /// is an end as well.
 ///
 /// Errors: when the peer neither says nor ends anything within the stream's time.
-pub(super) fn last_words(stream: &mut impl Read) -> Result<String> {
+pub(crate) fn last_words(stream: &mut impl Read) -> Result<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -41,7 +41,7 @@ pub(super) fn ended(kind: ErrorKind) -> bool {
 }
 
 /// One message in words.
-pub(super) fn word(frame: &Frame) -> String {
+pub(crate) fn word(frame: &Frame) -> String {
     match (frame.tag, frame.body.get(..4)) {
         (b'E', _) => {
             let (code, text) = (error_field(&frame.body, b'C'), error_field(&frame.body, b'M'));
