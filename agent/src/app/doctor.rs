@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use crate::{
     bpf::{self, Cgroup, KernelTypes, PinFolder},
-    config::{self, Config, Verdict},
+    config::{self, Config, Verdict, Warning, warnings},
     net::error::chain,
+    secrets::examine_places,
 };
 
 /// Result of one look.
@@ -68,13 +69,20 @@ pub const CAPABILITIES: [(&str, u32, &str); 6] = [
     ("CAP_DAC_READ_SEARCH", 2, "reading container runtimes' state and program files"),
 ];
 
+/// A configuration and the file it was read from.
+pub type Configured<'c> = (&'c Config, &'c Path);
+
 /// Looks at the host, at the configuration where one is given, and at a process where one is named.
-pub fn examine(config: Option<&Config>, pid: Option<u32>) -> Vec<Check> {
+pub fn examine(configured: Option<Configured<'_>>, pid: Option<u32>) -> Vec<Check> {
+    let config = configured.map(|(config, _)| config);
     let mut checks = Vec::new();
     capabilities(&mut checks);
     kernel(&mut checks);
     let programs_load = programs(&mut checks);
     places(config, &mut checks);
+    if let Some((config, file)) = configured {
+        destinations(config, file, &mut checks);
+    }
     if let Some(pid) = pid {
         process(pid, config, programs_load, &mut checks);
     }
@@ -208,6 +216,19 @@ fn places(config: Option<&Config>, checks: &mut Vec<Check>) {
             "make it, owned by the agent's user, mode 0700",
         ),
     });
+}
+
+/// What will happen on each leg, one line per destination, then what is likely not meant.
+fn destinations(config: &Config, file: &Path, checks: &mut Vec<Check>) {
+    for destination in config.destinations_in_use() {
+        let what = format!("destination `{}`", destination.name);
+        checks.push(Check::ok(what, destination.describe()));
+    }
+    for Warning { about, message, hint } in
+        warnings(config).into_iter().chain(examine_places(config, Some(file)))
+    {
+        checks.push(Check { what: about, verdict: Health::Warn, found: message, hint });
+    }
 }
 
 fn process(pid: u32, config: Option<&Config>, programs_load: bool, checks: &mut Vec<Check>) {
@@ -379,6 +400,24 @@ mod tests {
             .collect();
         assert_eq!(parse_v6(&hex), Some("127.0.0.1".parse().expect("an address")));
         assert_eq!(parse_v6("short"), None);
+    }
+
+    #[test]
+    fn destinations_have_a_line_each_and_their_warnings() {
+        let text = "intercept = [{ ports = [1] }]\n\
+                    [[destination]]\nname = 'a'\nclient.tls = 'off'\nserver.tls = 'require'\n\
+                    server.certificate = '/nowhere/c'\nserver.key = '/nowhere/k'\n";
+        let config = Config::parse("t.toml", text).expect("a good configuration");
+        let mut checks = Vec::new();
+        destinations(&config, Path::new("t.toml"), &mut checks);
+        assert!(checks.iter().all(|check| check.what == "destination `a`"), "{checks:?}");
+        let seen: Vec<_> = checks.iter().map(|check| (check.verdict, &check.found[..7])).collect();
+        let warn = Health::Warn;
+        assert_eq!(
+            seen,
+            [(Health::Ok, "clients"), (warn, "`server"), (warn, "server."), (warn, "server.")]
+        );
+        assert!(checks[1].hint.is_some());
     }
 
     #[test]

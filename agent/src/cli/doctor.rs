@@ -14,7 +14,7 @@ pub fn run(args: &DoctorArgs, output: &mut Output<'_>) -> io::Result<Exit> {
         },
         None => None,
     };
-    let checks = examine(config.as_ref(), args.pid);
+    let checks = examine(config.as_ref().zip(args.config.as_deref()), args.pid);
     if args.json {
         serde_json::to_writer(&mut *output.data, &checks)?;
         writeln!(output.data)?;

@@ -86,9 +86,25 @@ fn config_check_reports_and_counts() {
              {name}:3: `listen.prot`: unknown key\n  hint: did you mean `port`?\n"
         )
     );
-    std::fs::write(&file, "[[intercept]]\nports = [1]\n").expect("written");
-    let good = check();
-    assert_eq!((good.exit, good.data), (Exit::Done, format!("{name}: good\n")));
+    let good = "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\nclient.tls = 'off'\n";
+    std::fs::write(&file, good).expect("written");
+    let silent = check();
+    assert_eq!((silent.exit, silent.notes.as_str()), (Exit::Done, ""));
+    assert_eq!(silent.data, format!("{name}: good\n"));
+    std::fs::write(&file, format!("{good}server.tls = 'require'\nauth.verifiers = '/nowhere/v'\n"))
+        .expect("written");
+    let warned = check();
+    assert_eq!((warned.exit, warned.notes.as_str()), (Exit::Done, "2 warnings\n"));
+    assert_eq!(
+        warned.data,
+        format!(
+            "{name}: warning: destination `a`: `server.tls` is `require`: it verifies nothing, \
+             so anybody in between may answer\n  hint: set `tls = \"verify-full\"` in \
+             `[destination.server]`, with `roots` where the system's do not fit\n\
+             {name}: warning: destination `a`: auth.verifiers: `/nowhere/v`: open: entity not \
+             found\n{name}: good\n"
+        )
+    );
 }
 
 #[test]

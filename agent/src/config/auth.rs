@@ -214,8 +214,8 @@ pub enum ApplicationSecret {
     Password(PasswordSource),
 }
 
-/// Where a password is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a password is. `Debug` leaves out the arguments of a program.
+#[derive(Clone, PartialEq, Eq)]
 pub enum PasswordSource {
     /// The content of a file, less one line feed at its end.
     File(PathBuf),
@@ -236,6 +236,12 @@ impl fmt::Display for PasswordSource {
                 write!(f, "command `{}`", argv.first().map_or("", String::as_str))
             }
         }
+    }
+}
+
+impl fmt::Debug for PasswordSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PasswordSource({self})")
     }
 }
 

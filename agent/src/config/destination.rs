@@ -193,14 +193,20 @@ impl Destination {
             Some(tls) => vec![tls],
             None => {
                 let loopback = loopback();
-                let only = self.networks.iter().all(|n| loopback.iter().any(|l| l.contains(*n)));
                 let some = self.networks.iter().any(|n| loopback.iter().any(|l| l.overlaps(*n)));
+                let only = self.only_loopback();
                 let mut possible = Vec::new();
                 possible.extend(some.then_some(ServerTls::Prefer));
                 possible.extend((!only).then_some(ServerTls::VerifyFull));
                 possible
             }
         }
+    }
+
+    /// Whether all its servers are on this host.
+    pub fn only_loopback(&self) -> bool {
+        let loopback = loopback();
+        self.networks.iter().all(|network| loopback.iter().any(|lo| lo.contains(*network)))
     }
 
     /// Whether the agent may have a secret of any role: a lookup, a verifier file or an account.

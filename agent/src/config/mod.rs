@@ -5,6 +5,7 @@
 //! below, and everything else sees only those. An example with every key and its meaning is
 //! `config/pgward.toml`, which the tests load.
 
+mod advice;
 mod auth;
 mod checked;
 mod destination;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use advice::{Warning, warnings};
 pub use auth::{
     ACCOUNTS_MAX, Account, ApplicationSecret, Auth, AuthException, AuthMode, AuthRequire,
     AuthSettings, COMMAND_ARGUMENTS_MAX, EXCEPTIONS_MAX, LOOKUP_QUERY, Lookup, PassMethod,

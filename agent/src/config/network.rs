@@ -105,9 +105,9 @@ impl Network {
         // Only a network with one of the others strictly inside is cut: at most one cut per bit of each.
         others.iter().any(|other| other.contains(self))
             || others.iter().any(|other| self.contains(*other))
-                && self.halves().is_some_and(|halves| {
-                    halves.into_iter().all(|half| half.covered_by(others))
-                })
+                && self
+                    .halves()
+                    .is_some_and(|halves| halves.into_iter().all(|half| half.covered_by(others)))
     }
 
     /// Whether the two share an address: networks do when one contains the other.

@@ -189,6 +189,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_it_started_is_killed_with_it() {
+        use std::io::Read as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        // The shell and what it starts both hold the pipe; one byte says that both run.
+        let script = format!("exec 3>{}; sleep 20 & echo >&3; wait", pipe.display());
+        let running = Running::start(&shell(&script)).expect("starts");
+        let open = tokio::task::spawn_blocking(move || {
+            let mut pipe = std::fs::File::open(pipe).expect("the other end");
+            pipe.read_exact(&mut [0]).expect("one byte");
+            pipe
+        });
+        let mut pipe = open.await.expect("no panic");
+        let begun = std::time::Instant::now();
+        assert!(running.finish(Duration::from_millis(1)).await.is_err());
+        let rest = tokio::task::spawn_blocking(move || pipe.read_to_end(&mut Vec::new()));
+        assert_eq!(rest.await.expect("no panic").expect("read"), 0);
+        assert!(begun.elapsed() < Duration::from_secs(10), "it ended by itself");
+    }
+
+    #[tokio::test]
     async fn a_program_that_prints_too_much_is_waited_for() {
         let running = Running::start(&shell("cat /dev/zero")).expect("starts");
         let id = running.child.id().expect("runs");

@@ -8,13 +8,15 @@
 //!   whenever it is asked for and keeps what a program printed for a while;
 //! - [`VerifierFile`] is a file of verifiers, read again when it changes;
 //! - [`AccountSecrets`] is both sides of a mapped account;
-//! - [`VerifierCache`] keeps what lookups found, and lets one fetch at a time run for a role.
+//! - [`VerifierCache`] keeps what lookups found, and lets one fetch at a time run for a role;
+//! - [`examine_places`] looks at all of these places beforehand, for `config check` and `doctor`.
 
 mod account;
 mod cache;
 mod command;
 mod file;
 mod password;
+mod places;
 mod verifier_file;
 
 pub use account::AccountSecrets;
@@ -22,6 +24,7 @@ pub use cache::{CACHE_ENTRIES_MAX, Claim, Fetch, MISSING_TTL, VerifierCache, Ver
 pub use command::{COMMAND_BYTES_MAX, COMMAND_LIMIT};
 pub use file::{Fault, inspect};
 pub use password::{COMMAND_FAILURE_TTL, COMMAND_TTL, PASSWORD_BYTES_MAX, Password};
+pub use places::examine_places;
 pub use verifier_file::{FILE_BYTES_MAX, LINES_MAX, LineFault, VerifierFile};
 
 use std::io::ErrorKind;

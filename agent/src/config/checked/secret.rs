@@ -2,6 +2,7 @@
 
 use crate::config::raw::{Document, Place, Table, plain_path};
 use crate::config::{COMMAND_ARGUMENTS_MAX, PasswordSource, VerifierText};
+use crate::pg::scram::Verifier;
 
 /// Names of the keys of one password source.
 pub(super) struct Keys {
@@ -73,18 +74,14 @@ pub(super) fn verifier(
     key: &'static str,
 ) -> Option<VerifierText> {
     let (place, text) = table.secret_text(key)?;
-    if let Err(reason) = check_verifier(text) {
-        let message = format!("not a SCRAM verifier: {reason}");
+    if let Err(error) = Verifier::parse(text.as_bytes()) {
+        let message = error.to_string();
         let hint = "expected `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, as in \
                     `pg_authid.rolpassword`";
         document.problem(&place, message, Some(hint.to_owned()));
         return None;
     }
     Some(VerifierText::new(text))
-}
-
-fn check_verifier(text: &str) -> Result<(), &'static str> {
-    if text.starts_with("SCRAM-SHA-256$") { Ok(()) } else { Err("another kind of secret") }
 }
 
 fn path(

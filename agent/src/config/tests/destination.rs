@@ -241,7 +241,8 @@ fn the_example_with_every_key_loads() {
 #[test]
 fn an_inline_verifier_stays_hidden() {
     let config = parsed(&format!(
-        "[[destination]]\nname = 'a'\n[[destination.account]]\nrole = 'r'\nverifier = '{VERIFIER}'\n"
+        "[[destination]]\nname = 'a'\n[[destination.account]]\nrole = 'r'\nverifier = '{VERIFIER}'\n\
+         password_command = ['/bin/p', 'W22Z']\n"
     ));
     let shown = format!("{config:?} {config:#?}");
     assert!(shown.contains("VerifierText(..)"), "{shown}");
