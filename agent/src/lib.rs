@@ -10,3 +10,4 @@ pub mod control;
 pub mod net;
 pub mod pg;
 pub mod secrets;
+pub mod tls;

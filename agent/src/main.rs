@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Sessions(args) => cli::sessions::run(args, output),
         Command::Status(args) => cli::status::run(args, output),
         Command::Config(ConfigCommand::Check(args)) => cli::check::run(args, output),
+        Command::Ca(command) => cli::ca::run(command, output),
         Command::Detach(args) => cli::detach::run(args, output),
         Command::Log(args) => cli::log::run(args, output),
     })

@@ -27,7 +27,7 @@ const SHOWN: usize = 15;
 
 /// The destination of tests that are not about the handshake: their servers trust everyone, and those in namespaces have
 /// no certificate.
-const ANY_SERVER: &str = "name = \"tests\"\n[destination.server]\ntls = \"prefer\"\n\
+const ANY_SERVER: &str = "name = \"tests\"\nreplication = true\n[destination.server]\ntls = \"prefer\"\n\
                           [destination.auth]\nrequire = \"any\"";
 
 /// What to start; see [`Agent::builder`].
@@ -368,7 +368,7 @@ impl Builder {
     }
 
     /// Settings of some servers: the content of a `[[destination]]` table, TOML, in the order of calls. Without any, every
-    /// server is reached with TLS where it has it, and may ask for whatever it wants.
+    /// server is reached with TLS where it has it, may ask for whatever it wants, and lets replication in.
     #[must_use]
     pub fn destination(mut self, text: &str) -> Self {
         self.destinations.push(text.to_owned());

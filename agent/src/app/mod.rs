@@ -28,6 +28,7 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
@@ -40,6 +41,8 @@ use crate::{
     control::{BindError, Listener},
     net::{
         accept::Acceptors,
+        cancels::Cancels,
+        destinations::{DestinationError, Destinations},
         dial::Dialer,
         error::chain,
         identify::Identifier,
@@ -47,6 +50,7 @@ use crate::{
         recorder::Recording,
         refusals::Refusals,
         registry::Registry,
+        throttle::{Bounds, Throttle},
         worker::{Context, Stop, Workers},
         writers::Writers,
     },
@@ -74,6 +78,9 @@ pub enum AppError {
     /// The namespace thread.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// What the destinations name.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// Process facts.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -104,6 +111,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     };
     let cgroup = Cgroup::open(subtree)?;
     let pins = PinFolder::create(&config.bpf.pin_path)?;
+    let destinations = Arc::new(Destinations::load(config)?);
     let log = Log::open(&config.audit)?;
     let resolver = Resolver::new(AttribSettings {
         extra_state_roots: config.attribution.container_state_roots.clone(),
@@ -152,6 +160,20 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     };
     let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
+    let logins = Bounds {
+        failures_max: config.auth.failures_max,
+        window: config.auth.failures_window,
+        refused: config.auth.refused,
+    };
+    let process_failures = Arc::new(Throttle::new(logins));
+    let role_failures = Arc::new(Throttle::new(logins));
+    let guesses = Bounds { failures_max: config.auth.cancel_failures_max, ..logins };
+    let guesses = Arc::new(Throttle::new(guesses));
+    let cancels = Arc::<Cancels>::default();
+    let mut mock_seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *mock_seed)
+        .map_err(|error| system("getrandom")(io::Error::other(error.to_string())))?;
+    let mock_seed = Arc::new(mock_seed);
     let audit = Arc::new(config.audit.clone());
     let context = || Context {
         recording: Recording {
@@ -167,6 +189,12 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         limits: limits(config),
         sessions_max: config.agent.sessions_max,
         startup_timeout: config.agent.startup_timeout,
+        destinations: destinations.clone(),
+        cancels: cancels.clone(),
+        process_failures: process_failures.clone(),
+        role_failures: role_failures.clone(),
+        guesses: guesses.clone(),
+        mock_seed: mock_seed.clone(),
         stop: stop.clone(),
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

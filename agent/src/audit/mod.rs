@@ -53,6 +53,15 @@
 //! | `server_version` | session_start | as the server reports it | on what |
 //! | `protocol` | session_start | version of the protocol, `major.minor` | |
 //! | `authentication` | session_start | what the server asked for | who |
+//! | `destination_name` | session_start | which `[[destination]]` of the configuration it is | on what |
+//! | `handshake` | session_start | who carried out the exchange: terminated, mapped, relayed; absent when it failed | who |
+//! | `login` | session_start | role that the agent used with the server, when it is another | who |
+//! | `bound` | session_start | legs that SCRAM was bound to: client, server | who |
+//! | `exception` | session_start | why something weaker than SCRAM was accepted | who |
+//! | `client_tls` | session_start | TLS between client and agent; absent in clear text | from where |
+//! | `server_tls` | session_start | TLS between agent and server; absent in clear text | on what |
+//! | `server_name` | session_start | name of the server that the client gave in TLS | on what |
+//! | `options` | session_start | `options` of the startup packet | what |
 //! | `backend_pid` | session_start | the server's process of the session, as in the server's own log | on what |
 //! | `kind` | statement | which message brought it: simple, extended, function_call, or one that failed on its own | what |
 //! | `text` | statement | the statement | what, on what |
@@ -115,6 +124,7 @@ mod disk;
 mod excerpt;
 mod json;
 mod record;
+mod session;
 mod sink;
 mod statement;
 mod time;
@@ -124,6 +134,7 @@ pub use disk::{OpenError, TORN_TAIL_BYTES_MAX};
 pub use excerpt::{Cut, Excerpt};
 pub use json::{JSON_BYTES_MAX, Json, JsonError};
 pub use record::*;
+pub use session::*;
 pub use sink::{NotRecorded, Recorded, SATURATED_BYTES, SINK_BYTES_MAX, Sink};
 pub use statement::*;
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos};

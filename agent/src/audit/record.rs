@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::json::{Json, Object};
+use super::session::{SessionEnd, SessionStart};
 use super::statement::Statement;
 use super::time::{Now, WallNanos};
 
@@ -164,58 +165,6 @@ pub struct AgentStop<'a> {
     pub statements: u64,
 }
 
-/// `session_start`: a client is authenticated, or failed to be.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionStart<'a> {
-    /// Full identity of the process that opened the connection.
-    pub actor: &'a Json,
-    /// Tier that watches this session's writers.
-    pub tier: Tier,
-    /// What the tier can tell.
-    pub confidence: Confidence,
-    /// Where the process wanted to connect.
-    pub destination: SocketAddr,
-    /// The address it connected from, as the server would have seen it.
-    pub source: SocketAddr,
-    /// Cookie of its network namespace.
-    pub netns_cookie: u64,
-    /// Role in the database.
-    pub database_user: &'a [u8],
-    /// Database.
-    pub database: &'a [u8],
-    /// What the client calls itself.
-    pub application_name: Option<&'a [u8]>,
-    /// `client_encoding` as the server reported it: how to read texts that are not UTF-8.
-    pub client_encoding: Option<&'a [u8]>,
-    /// `server_version` as the server reported it.
-    pub server_version: Option<&'a [u8]>,
-    /// Major and minor version of the protocol.
-    pub protocol: (u16, u16),
-    /// What the server asked for: `trust`, `password`, `md5`, `scram-sha-256`, ...
-    pub authentication: &'a str,
-    /// The server's process that serves the session, from `BackendKeyData`.
-    pub backend_pid: Option<u32>,
-}
-
-/// `session_end`: the last record of a session, written also when it broke.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionEnd<'a> {
-    /// Why it ended.
-    pub reason: EndReason,
-    /// More about the reason; no SQL.
-    pub detail: Option<&'a str>,
-    /// The SQLSTATE that ended it, from the server or from the agent.
-    pub sqlstate: Option<[u8; 5]>,
-    /// Statements recorded.
-    pub statements: u64,
-    /// Bytes from the client to the server.
-    pub client_bytes: u64,
-    /// Bytes from the server to the client.
-    pub server_bytes: u64,
-    /// From connect to end, in microseconds.
-    pub duration_us: u64,
-}
-
 /// `cancel`: somebody asked a server to cancel what a session is doing.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancel<'a> {
@@ -330,50 +279,6 @@ named! {
 }
 
 named! {
-    /// How sure the writer of a statement is.
-    Confidence {
-        /// Whoever wrote each byte is known.
-        Exact = "exact",
-        /// The opener, or a process that got the socket from it.
-        OpenerOrLater = "opener or later writer",
-    }
-}
-
-named! {
-    /// Why a session ended.
-    EndReason {
-        /// The client said goodbye (`Terminate`).
-        ClientTerminated = "client_terminated",
-        /// The client closed its end without `Terminate`.
-        ClientClosed = "client_closed",
-        /// The client's end broke.
-        ClientReset = "client_reset",
-        /// The server closed its end.
-        ServerClosed = "server_closed",
-        /// The server's end broke.
-        ServerReset = "server_reset",
-        /// The server could not be reached.
-        DialFailed = "dial_failed",
-        /// The server refused the client's credentials or start-up.
-        StartupRefused = "startup_refused",
-        /// The start-up took longer than `agent.startup_timeout_ms`.
-        StartupTimeout = "startup_timeout",
-        /// A side broke the protocol.
-        ProtocolViolation = "protocol_violation",
-        /// A message was longer than a limit.
-        LimitExceeded = "limit_exceeded",
-        /// The identity of the process was lost.
-        IdentityLost = "identity_lost",
-        /// A record could not be written (`audit.on_full = "block"`).
-        RecordingFailed = "recording_failed",
-        /// The agent stops.
-        AgentStopped = "agent_stopped",
-        /// A fault of the agent itself.
-        AgentFault = "agent_fault",
-    }
-}
-
-named! {
     /// What became of a cancel request.
     CancelOutcome {
         /// It was sent to the server, which closed the connection as it does.
@@ -477,37 +382,6 @@ impl AgentStop<'_> {
         object.text("reason", self.reason);
         object.number("sessions", self.sessions);
         object.number("statements", self.statements);
-    }
-}
-
-impl SessionStart<'_> {
-    fn fill(&self, object: &mut Object<'_>) {
-        object.json("actor", self.actor);
-        object.word("tier", self.tier.name());
-        object.word("confidence", self.confidence.name());
-        object.display("destination", self.destination);
-        object.display("source", self.source);
-        object.number("netns_cookie", self.netns_cookie);
-        object.bytes("database_user", self.database_user);
-        object.bytes("database", self.database);
-        object.bytes_if("application_name", self.application_name);
-        object.bytes_if("client_encoding", self.client_encoding);
-        object.bytes_if("server_version", self.server_version);
-        object.display("protocol", format_args!("{}.{}", self.protocol.0, self.protocol.1));
-        object.text("authentication", self.authentication);
-        object.number_if("backend_pid", self.backend_pid.map(u64::from));
-    }
-}
-
-impl SessionEnd<'_> {
-    fn fill(&self, object: &mut Object<'_>) {
-        object.word("reason", self.reason.name());
-        object.text_if("detail", self.detail);
-        object.bytes_if("sqlstate", self.sqlstate.as_ref().map(|state| &state[..]));
-        object.number("statements", self.statements);
-        object.number("client_bytes", self.client_bytes);
-        object.number("server_bytes", self.server_bytes);
-        object.number("duration_us", self.duration_us);
     }
 }
 

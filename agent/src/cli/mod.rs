@@ -5,6 +5,7 @@
 //! files and the control socket is here, as functions `run(arguments, output)` that write to an
 //! [`Output`].
 
+pub mod ca;
 pub mod check;
 pub mod detach;
 pub mod doctor;
@@ -47,6 +48,9 @@ pub enum Command {
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Work with the local certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Take the kernel side away: from then on nothing is intercepted
     Detach(DetachArgs),
     /// Print the query log as a table

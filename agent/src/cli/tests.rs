@@ -49,6 +49,10 @@ fn arguments_are_checked() {
         "pgward detach --pin-path /sys/fs/bpf/x",
         "pgward log -f -n 5 --columns time,pid,statement --width 80 /x",
         "pgward log --json",
+        "pgward ca init --name db.example.org --name 10.0.0.0/8 --certificate a --key b",
+        "pgward ca show",
+        "pgward ca install --folder x",
+        "pgward ca rotate",
     ] {
         assert!(parse(good).is_ok(), "{good}");
     }
@@ -60,6 +64,9 @@ fn arguments_are_checked() {
         "pgward log --columns colour",
         "pgward log --json --width 3",
         "pgward log --config x y",
+        "pgward ca",
+        "pgward ca init --name 10.0.0.1/8",
+        "pgward ca show --name x",
     ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
@@ -239,6 +246,12 @@ fn sample_log() -> String {
         server_version: None,
         protocol: (3, 0),
         authentication: "trust",
+        handshake: None,
+        client_tls: None,
+        server_tls: None,
+        server_name: None,
+        destination_name: "default",
+        options: None,
         backend_pid: None,
     };
     Record::from(&start).write(&seq.stamp(now), &mut out);
@@ -412,4 +425,121 @@ feed:7      (unknown)
 "
     );
     assert_eq!(table.exit, Exit::Done);
+}
+
+/// Runs `pgward ca` on an authority in a folder.
+fn ca(folder: &std::path::Path, line: &str) -> Ran {
+    let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
+    let mut all = vec!["pgward".into(), "ca".into()];
+    all.extend(line.split(' ').map(std::ffi::OsString::from));
+    all.extend(["--certificate".into(), certificate.into(), "--key".into(), key.into()]);
+    match Cli::try_parse_from(all).expect("good arguments").command {
+        Command::Ca(command) => ran(None, |output| ca::run(&command, output)),
+        other => panic!("not about the authority: {other:?}"),
+    }
+}
+
+#[test]
+fn an_authority_is_made_shown_and_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let missing = ca(path, "show");
+    assert_eq!((missing.exit, missing.data.as_str()), (Exit::Failed, ""));
+    assert!(missing.notes.contains("No such file"), "{}", missing.notes);
+    let made = ca(path, "init --name db.example.org --name 10.0.0.0/8");
+    assert_eq!(made.exit, Exit::Done, "{}", made.notes);
+    let shown = ca(path, "show");
+    assert_eq!((shown.exit, shown.notes.as_str()), (Exit::Done, ""));
+    assert_eq!(shown.data, made.data);
+    let lines: Vec<&str> = shown.data.lines().collect();
+    assert!(lines[0].starts_with("subject      O=pgward, CN=pgward CA "), "{lines:?}");
+    assert_eq!(lines[1].len(), "valid        2026-01-01 to 2036-01-01".len());
+    assert_eq!(lines[2].len(), "sha256       ".len() + 64);
+    assert_eq!(lines[3], "certifies    db.example.org, 10.0.0.0/8");
+    assert_eq!(lines[4], format!("PGSSLROOTCERT={}", path.join("ca.pem").display()));
+    assert_eq!(lines.len(), 5);
+    let again = ca(path, "init");
+    assert_eq!(again.exit, Exit::Failed);
+    assert!(again.notes.contains("exists already"), "{}", again.notes);
+    let rotated = ca(path, "rotate");
+    assert_eq!(rotated.exit, Exit::Done, "{}", rotated.notes);
+    assert_ne!(rotated.data.lines().nth(2), Some(lines[2]), "another certificate");
+    assert_eq!(rotated.data.lines().nth(3), Some(lines[3]), "the same constraints");
+    assert!(rotated.notes.contains("ca.previous.pem"), "{}", rotated.notes);
+    // The key of another pair.
+    let other = tempfile::tempdir().expect("a folder");
+    ca(other.path(), "init");
+    std::fs::copy(other.path().join("ca.key"), path.join("ca.key")).expect("copied");
+    let torn = ca(path, "show");
+    assert_eq!((torn.exit, torn.data.lines().count()), (Exit::Finding, 5));
+    assert!(torn.notes.contains("do not belong together"), "{}", torn.notes);
+}
+
+#[test]
+fn a_certificate_is_installed_when_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let paths =
+        crate::tls::ca::Paths { certificate: path.join("ca.pem"), key: path.join("ca.key") };
+    let store = path.join("store");
+    let install = |update: &str| ran(None, |output| ca::install(&paths, &store, update, output));
+    assert_eq!(install("true").exit, Exit::Failed, "there is nothing to install");
+    assert!(!store.exists());
+    ca(path, "init");
+    let last = format!("PGSSLROOTCERT={}", path.join("ca.pem").display());
+    let read = |name: &str| std::fs::read_to_string(name).expect("a certificate");
+    let installed = store.join("pgward.crt").display().to_string();
+    for (update, exit, note) in [
+        ("true", Exit::Done, ""),
+        ("false", Exit::Failed, "error: false failed: exit status: 1\n"),
+        ("pgward-no-such-command", Exit::Finding, "the store was not brought up to date"),
+    ] {
+        let done = install(update);
+        assert_eq!(done.exit, exit, "{update}");
+        assert!(done.notes.contains(note), "{}", done.notes);
+        assert_eq!(done.data.contains("ran true"), update == "true", "{}", done.data);
+        assert!(done.data.starts_with("copied "), "{}", done.data);
+        assert_eq!(done.data.lines().last(), Some(last.as_str()));
+        let copy = read(&installed).replace('\r', "");
+        let own = read(&path.join("ca.pem").display().to_string()).replace('\r', "");
+        assert_eq!(copy, own);
+    }
+    assert!(!store.join("pgward-previous.crt").exists());
+    ca(path, "rotate");
+    assert_eq!(install("true").data.lines().count(), 4);
+    assert!(store.join("pgward-previous.crt").exists());
+}
+
+#[test]
+fn an_authority_is_where_and_for_whom_the_configuration_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let file = path.join("pgward.toml");
+    let written = |server: &str| {
+        let text = format!(
+            "[[intercept]]\nports = [5432]\n[tls]\nca_certificate = '{0}/own.pem'\nca_key = '{0}/own.key'\n\
+             [[destination]]\nname = 'orders'\nnetworks = ['10.1.0.0/16']\n[destination.server]\nname = 'db.example.org'\n\
+             [[destination]]\nname = 'rest'\n{server}",
+            path.display()
+        );
+        std::fs::write(&file, text).expect("a configuration");
+    };
+    let init = || {
+        let arguments = ["pgward", "ca", "init", "--config", file.to_str().expect("UTF-8")];
+        let cli = Cli::try_parse_from(arguments).expect("arguments");
+        let Command::Ca(command) = cli.command else { panic!("`ca` was asked for") };
+        ran(None, |output| ca::run(&command, output))
+    };
+    written("networks = ['10.2.0.0/16']\n[destination.server]\nname = 'db2.example.org'");
+    let made = init();
+    assert_eq!(made.exit, Exit::Done, "{}", made.notes);
+    assert!(path.join("own.pem").exists() && path.join("own.key").exists());
+    // Connections beyond both are served too, by the implicit destination, which names no server.
+    assert!(!made.data.contains("example.org"), "{}", made.data);
+    std::fs::remove_file(path.join("own.pem")).expect("made");
+    std::fs::remove_file(path.join("own.key")).expect("made");
+    written("[destination.server]\nname = 'db2.example.org'");
+    let made = init();
+    assert!(made.data.contains("db.example.org") && made.data.contains("db2.example.org"));
+    assert!(made.data.contains("10.1.0.0/16"), "{}", made.data);
 }

@@ -116,6 +116,8 @@ pub enum PassMethod {
 pub enum WeakMethod {
     /// The server lets the client in without asking for anything.
     Trust,
+    /// The server takes the agent's certificate for the application's word.
+    Cert,
     /// `AuthenticationMD5Password`.
     Md5,
     /// `AuthenticationCleartextPassword`.
@@ -127,6 +129,7 @@ impl WeakMethod {
     pub fn name(self) -> &'static str {
         match self {
             Self::Trust => "trust",
+            Self::Cert => "cert",
             Self::Md5 => "md5",
             Self::Password => "password",
         }

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     identify::Who,
+    leg::Leg,
     recorder::{Decided, Recorder},
     worker::with_scratch,
 };
@@ -41,6 +42,26 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Answers to a client that is gone, read while what it had sent is still passed on. In bytes.
 const DISCARDED_BYTES_MAX: u64 = 1 << 20;
+
+/// The client's side: a stream, and where its bytes lay in the TCP connection below.
+pub trait Source: AsyncRead + AsyncWrite + Unpin {
+    /// Bytes taken off the socket so far.
+    fn raw_read(&self) -> u64;
+
+    /// Offset in what is read here of what the TCP connection carried from `raw` on; `None` when that is not known yet, and
+    /// nothing read so far is of it.
+    fn plain_at(&mut self, raw: u64) -> Option<u64>;
+}
+
+impl Source for Leg {
+    fn raw_read(&self) -> u64 {
+        Self::raw_read(self)
+    }
+
+    fn plain_at(&mut self, raw: u64) -> Option<u64> {
+        Self::plain_at(self, raw)
+    }
+}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -141,32 +162,34 @@ impl Pump {
 
 impl<C, S> Relay<C, S>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: Source,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// A relay between two connected streams. `for_server` is sent first (the startup packet); `from_client` was read from the
-    /// client already and belongs to the session.
+    /// A relay between two connected streams, behind the handshake. `from_client` and `from_server` were read from them already
+    /// and belong to the session.
     pub fn new(
-        client: C,
+        mut client: C,
         server: S,
         session: Session,
         mut recorder: Recorder,
-        for_server: &[u8],
         from_client: &[u8],
+        from_server: &[u8],
     ) -> Self {
         let mut up = Pump { bytes: from_client.len() as u64, ..Pump::default() };
-        up.keep(for_server, for_server.len());
         up.held.extend_from_slice(from_client);
         up.waiting = !from_client.is_empty();
-        // Another process than the opener may have written the startup packet already, and what came behind it.
-        let identifying = recorder.look_for_writers(from_client.len());
+        let mut down = Pump { bytes: from_server.len() as u64, ..Pump::default() };
+        down.held.extend_from_slice(from_server);
+        down.waiting = !from_server.is_empty();
+        // Another process than the opener may have written to it already.
+        let identifying = recorder.look_for_writers(&mut client);
         Self {
             client,
             server,
             session,
             recorder,
             up,
-            down: Pump::default(),
+            down,
             client_is_mid_message: false,
             client_lost: None,
             discarded: 0,
@@ -276,7 +299,7 @@ where
             Poll::Ready(Ok(())) => {
                 let count = buf.filled().len();
                 self.up.bytes += count as u64;
-                self.identifying = self.recorder.look_for_writers(count);
+                self.identifying = self.recorder.look_for_writers(&mut self.client);
                 if !self.up.held.is_empty() || self.identifying.is_some() {
                     self.up.held.extend_from_slice(&scratch[..count]);
                     self.up.waiting = true;
@@ -340,6 +363,15 @@ where
                     }
                 }
             });
+        }
+        if self.down.waiting {
+            // What came with the end of the handshake.
+            self.down.waiting = false;
+            let held = std::mem::take(&mut self.down.held);
+            let released = self.look_down(&held);
+            self.down.held = held;
+            self.down.cleared = released?;
+            return Ok(Step::Progress);
         }
         if self.down.eof {
             if let Some(end) = self.lost() {
@@ -410,7 +442,7 @@ where
             let Poll::Ready(who) = identifying.as_mut().poll(cx) else {
                 return Ok(Poll::Pending);
             };
-            self.identifying = self.recorder.writer_identified(who);
+            self.identifying = self.recorder.writer_identified(who, &mut self.client);
             if self.identifying.is_some() {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);

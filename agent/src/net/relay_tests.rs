@@ -21,25 +21,22 @@ use super::{
     identify::{Identifier, Who},
     recorder::{Hello, Recorder, Recording},
     registry::{Registry, Shown},
-    relay::{End, Relay, RelayError},
+    relay::{End, Relay, RelayError, Source},
     writers::Writers,
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
     audit::{Log, SessionIds, Tier, WallNanos},
     config,
-    pg::{Limits, Session, session::Gate, startup::Parameters},
+    pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
 
 /// More than any test sends without reading it.
 const ROOM: usize = 4 << 20;
-/// `AuthenticationOk`, `ReadyForQuery` (idle).
-const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
 #[tokio::test]
 async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_the_log() {
     let mut scene = Scene::new();
-    scene.server.write_all(READY).await.expect("room");
     scene.client.write_all(&query("select 'sent'")).await.expect("room");
     assert!(scene.poll().await.is_pending());
     assert_eq!(scene.arrived().await, query("select 'sent'"));
@@ -59,7 +56,6 @@ async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_th
 #[tokio::test]
 async fn what_a_client_sent_before_it_went_reaches_the_server() {
     let mut scene = Scene::new();
-    scene.server.write_all(READY).await.expect("room");
     assert!(scene.poll().await.is_pending());
     // More than one read takes, so that a failed write comes between.
     let sent: Vec<u8> = (0..20).flat_map(|_| query(&"x".repeat(30_000))).collect();
@@ -108,7 +104,7 @@ impl Scene {
         let relay = Relay::new(
             Faulty { stream: inner_client, faults: client_faults.clone() },
             Faulty { stream: inner_server, faults: server_faults.clone() },
-            Session::starting_at(Limits::default(), Gate::Hold, 0),
+            Session::new(Limits::default(), Gate::Hold, 0, authenticated()),
             recorder(recording),
             b"",
             b"",
@@ -181,8 +177,17 @@ fn recorder(recording: Recording) -> Recorder {
     let entry = Arc::<Registry>::default().enter(shown, 1).expect("the first");
     let registration = Writers::unwatched().register(&flow);
     let parameters = Parameters::default();
-    let hello = Hello { minor: 0, parameters: &parameters, base: 0 };
-    Recorder::new(recording, entry, flow, who, registration, hello)
+    let hello = Hello {
+        minor: 0,
+        parameters: &parameters,
+        raw_read: 0,
+        destination: &Arc::new(config::Destination::implicit()),
+        tls: None,
+        server_name: None,
+    };
+    let mut recorder = Recorder::new(recording, entry, flow, who, registration, hello);
+    let _ = recorder.session_start().expect("a log");
+    recorder
 }
 
 /// What goes wrong from now on.
@@ -207,6 +212,16 @@ impl AsyncRead for Faulty {
     ) -> Poll<io::Result<()>> {
         assert!(!self.faults.panics.load(Ordering::Relaxed), "a fault that the test asked for");
         Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl Source for Faulty {
+    fn raw_read(&self) -> u64 {
+        0
+    }
+
+    fn plain_at(&mut self, raw: u64) -> Option<u64> {
+        Some(raw)
     }
 }
 

@@ -19,10 +19,11 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{error, warn};
+use zeroize::Zeroizing;
 
 use super::{
-    dial::Dialer, recorder::Recording, registry::Registry, relay::SCRATCH_BYTES, session,
-    writers::Writers,
+    cancels::Cancels, destinations::Destinations, dial::Dialer, recorder::Recording,
+    registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle, writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
 
@@ -47,6 +48,18 @@ pub struct Context {
     pub sessions_max: usize,
     /// From connect to the first request.
     pub startup_timeout: Duration,
+    /// What is configured for servers, and loaded.
+    pub destinations: Arc<Destinations>,
+    /// Keys that cancel, of all workers.
+    pub cancels: Arc<Cancels>,
+    /// Failed logins by process: its id and start.
+    pub process_failures: Arc<Throttle<(u32, u64)>>,
+    /// Failed logins by destination and role.
+    pub role_failures: Arc<Throttle<(usize, Box<[u8]>)>>,
+    /// Cancel requests with keys that nobody has, by user and network namespace.
+    pub guesses: Arc<Throttle<(u32, u64)>>,
+    /// Of the agent's run: what the salts of unknown users are made of.
+    pub mock_seed: Arc<Zeroizing<[u8; 32]>>,
     /// Says when the agent stops.
     pub stop: Arc<Stop>,
 }

@@ -19,6 +19,7 @@ pub mod backend;
 pub mod codec;
 pub mod error;
 pub mod frontend;
+pub mod handshake;
 pub mod list;
 pub mod pitfalls;
 pub mod scram;

@@ -231,12 +231,13 @@ fn exception(
     }
     let methods = [
         ("trust", WeakMethod::Trust),
+        ("cert", WeakMethod::Cert),
         ("md5", WeakMethod::Md5),
         ("password", WeakMethod::Password),
     ];
     let methods = sorted(table.choices("methods", &methods).unwrap_or_default());
     if table.written_items("methods").unwrap_or(0) == 0 {
-        missing("methods", "at least one of `trust`, `md5` and `password`");
+        missing("methods", "at least one of `trust`, `cert`, `md5` and `password`");
     }
     let reason = required(document, place, &table, "reason", REASON_BYTES_MAX);
     table.finish();

@@ -69,7 +69,7 @@ t.toml:17: `destination[0].auth.roles`: unknown key
   hint: `roles` belongs in `[[destination.auth.exception]]`
 t.toml:18: `destination[0].auth.exception[0]`: no `roles`: found none, expected at least one, or `[\"*\"]` for all
 t.toml:18: `destination[0].auth.exception[0]`: no `reason`: found none, expected a text
-t.toml:19: `destination[0].auth.exception[0].methods[0]`: found `md6`, expected `trust`, `md5` or `password`
+t.toml:19: `destination[0].auth.exception[0].methods[0]`: found `md6`, expected `trust`, `cert`, `md5` or `password`
   hint: did you mean `md5`?
 t.toml:20: `destination[0].auth.lookup`: no `login`: found none, expected a text
 t.toml:21: `destination[0].auth.lookup.password_file`: not an absolute path in plain form
@@ -212,7 +212,7 @@ fn settings_without_effect_and_contradictions_are_refused() {
             "auth.exception = [{ roles = ['*', 'b'], methods = [], reason = \"a\\nb\" }]",
             &[
                 "3 destination[0].auth.exception[0].roles[1]: `b` has no effect: `*` stands for all",
-                "3 destination[0].auth.exception[0]: no `methods`: found none, expected at least one of `trust`, `md5` and `password`",
+                "3 destination[0].auth.exception[0]: no `methods`: found none, expected at least one of `trust`, `cert`, `md5` and `password`",
                 "3 destination[0].auth.exception[0].reason: holds a control character: found `a\\nb`",
             ],
         ),

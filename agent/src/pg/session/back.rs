@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use super::pending::{Pending, must_fail};
-use super::report::{
-    AuthenticationAsked, Bound, CancelKey, CopyCount, Event, Kind, Outcome, Statement, Tag,
-};
+use super::report::{Bound, CopyCount, Event, Kind, Outcome, Statement, Tag};
 use super::{Copying, DONE_WAITING_MAX, EVENTS_MAX, Phase, Session};
-use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
+use crate::pg::backend::{Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header};
 use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
 use crate::pg::frontend::Target;
 
 /// Largest length field of messages that may be long: the server's integer is signed.
 const LONG_BYTES_MAX: u32 = 0x7fff_ffff;
-/// Largest length field of authentication requests: a GSSAPI token of 64 KiB.
-const AUTHENTICATION_ASKED_BYTES_MAX: u32 = 1 << 17;
 /// Largest length field of a `ParameterDescription`: 65535 types.
 const PARAMETER_DESCRIPTION_BYTES_MAX: u32 = 4 + 2 + 4 * 65_535;
 /// Bytes of a `CommandComplete` that are read.
@@ -63,9 +59,6 @@ impl Session {
             let passed = rest.len().min(self.back_body_left as usize);
             self.back_body_left -= passed as u32;
             return Ok(Step::Took(passed));
-        }
-        if self.phase == Phase::Raw {
-            return Ok(Step::Took(rest.len()));
         }
         if self.events.len() >= EVENTS_MAX {
             return Ok(Step::Wait);
@@ -119,11 +112,6 @@ impl Session {
 
     fn answer_message(&mut self, now: u64, header: Header, rest: &[u8]) -> Result<Step, Error> {
         let tag = header.tag;
-        if tag == b'E' && header.length > BACKEND_SHORT_BYTES_MAX && self.before_authentication() {
-            self.phase = Phase::Raw;
-            self.events.push_back(Event::ServerError { fatal: true, sqlstate: None });
-            return Ok(Step::Took(rest.len()));
-        }
         let Some((length_max, read_max)) = reading(tag) else {
             return Err(Error::server(BytesFault::UnknownTag { tag }));
         };
@@ -139,10 +127,6 @@ impl Session {
         Ok(Step::Took(passed))
     }
 
-    fn before_authentication(&self) -> bool {
-        matches!(self.phase, Phase::Opening { answers_ahead: _ } | Phase::Asked)
-    }
-
     /// Acts on a message of which `seen` is the part of the body that [`reading`] asks for.
     fn answer(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
         match (tag, self.phase) {
@@ -156,11 +140,8 @@ impl Session {
                 Ok(())
             }
             (b'E', _) => self.error(now, ErrorHead::read(seen)),
-            (_, Phase::Closing | Phase::Raw) => Ok(()),
-            (b'R' | b'v', Phase::Opening { .. } | Phase::Asked) | (b'K', Phase::Accepted) => {
-                self.startup_message(tag, seen)
-            }
-            (b'Z', Phase::Accepted | Phase::Ready) => {
+            (_, Phase::Closing) => Ok(()),
+            (b'Z', Phase::Ready) => {
                 let status = seen.first().copied().unwrap_or_default();
                 let status = TransactionStatus::from_byte(status).map_err(Error::server)?;
                 if body != 1 {
@@ -170,34 +151,7 @@ impl Session {
                 self.ready(now, status)
             }
             (_, Phase::Ready) => self.answer_owed(now, tag, seen, body),
-            _ => Err(self.unexpected(tag)),
         }
-    }
-
-    fn startup_message(&mut self, tag: u8, seen: &[u8]) -> Result<(), Error> {
-        let event = match read(tag, seen)? {
-            Backend::Authentication(request) => {
-                self.phase = match (&request, self.phase) {
-                    (Authentication::Ok, _) => Phase::Accepted,
-                    // May be the last step, behind which no answer comes.
-                    (Authentication::GssContinue(_) | Authentication::SaslFinal(_), phase) => phase,
-                    (_, Phase::Opening { answers_ahead: ahead @ 1.. }) => {
-                        Phase::Opening { answers_ahead: ahead - 1 }
-                    }
-                    _ => Phase::Asked,
-                };
-                Event::Authentication(asked(&request))
-            }
-            Backend::BackendKeyData { pid, key } => {
-                Event::BackendKeyData { pid, key: CancelKey(key.into()) }
-            }
-            Backend::NegotiateProtocolVersion { newest, options: _ } => {
-                Event::NegotiateProtocolVersion { newest }
-            }
-            _ => return Err(self.unexpected(tag)),
-        };
-        self.events.push_back(event);
-        Ok(())
     }
 
     /// A message that answers the oldest one owed.
@@ -388,8 +342,6 @@ impl Session {
         self.settle_copy();
         let working = match self.owed.front() {
             Some(Pending::Sync | Pending::Copy(_)) | None => None,
-            // Before the session is ready the server has read none of it.
-            Some(_) if self.phase != Phase::Ready => None,
             Some(_) => self.owed.pop(),
         };
         self.phase = Phase::Closing;
@@ -401,11 +353,6 @@ impl Session {
     /// `ReadyForQuery`.
     fn ready(&mut self, now: u64, status: TransactionStatus) -> Result<(), Error> {
         self.transaction = status;
-        if self.phase == Phase::Accepted {
-            self.phase = Phase::Ready;
-            self.events.push_back(Event::SessionReady);
-            return Ok(());
-        }
         let answered = match self.owed.front() {
             Some(Pending::Sync) => true,
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
@@ -509,8 +456,9 @@ impl Session {
 /// Largest length field of a message of the server, and how much of its body is read.
 fn reading(tag: u8) -> Option<(u32, u32)> {
     match tag {
-        b'R' => Some((AUTHENTICATION_ASKED_BYTES_MAX, u32::MAX)),
-        b'K' | b'S' | b'v' => Some((BACKEND_SHORT_BYTES_MAX, u32::MAX)),
+        // Of the handshake, which is over.
+        b'R' | b'K' | b'v' => Some((BACKEND_SHORT_BYTES_MAX, 0)),
+        b'S' => Some((BACKEND_SHORT_BYTES_MAX, u32::MAX)),
         b't' => Some((PARAMETER_DESCRIPTION_BYTES_MAX, u32::MAX)),
         b'C' => Some((BACKEND_SHORT_BYTES_MAX, TAG_PREFIX_BYTES)),
         b'Z' | b'G' | b'H' | b'W' => Some((BACKEND_SHORT_BYTES_MAX, 1)),
@@ -534,22 +482,5 @@ fn complete_text(tag: u8, seen: &[u8]) -> Result<&[u8], Error> {
         Some(end) => Ok(&seen[..end]),
         None if seen.len() == TAG_PREFIX_BYTES as usize => Ok(seen),
         None => Err(Error::server(BytesFault::Unterminated)),
-    }
-}
-
-fn asked(request: &Authentication<'_>) -> AuthenticationAsked {
-    match request {
-        Authentication::Ok => AuthenticationAsked::Ok,
-        Authentication::CleartextPassword => AuthenticationAsked::CleartextPassword,
-        Authentication::Md5Password { salt: _ } => AuthenticationAsked::Md5Password,
-        Authentication::Gss => AuthenticationAsked::Gss,
-        Authentication::Sspi => AuthenticationAsked::Sspi,
-        Authentication::Sasl(mechanisms) => {
-            AuthenticationAsked::Sasl(mechanisms.iter().map(Box::from).collect())
-        }
-        Authentication::GssContinue(_)
-        | Authentication::SaslContinue(_)
-        | Authentication::SaslFinal(_) => AuthenticationAsked::Continue,
-        Authentication::KerberosV5 | Authentication::ScmCredential => AuthenticationAsked::Obsolete,
     }
 }

@@ -52,7 +52,7 @@ impl Session {
     }
 
     fn front_step(&mut self, now: u64, rest: &[u8]) -> Result<Step, Error> {
-        if rest.is_empty() || matches!(self.phase, Phase::Closing | Phase::Raw) {
+        if rest.is_empty() || self.phase == Phase::Closing {
             return Ok(Step::Wait);
         }
         if self.front.body_left > 0 {
@@ -68,41 +68,7 @@ impl Session {
             self.front.wanted = HEADER_BYTES;
             return Ok(Step::Wait);
         };
-        match self.phase {
-            Phase::Ready | Phase::Accepted => {}
-            Phase::Opening { answers_ahead: _ } | Phase::Asked => {
-                if let Some(step) = self.before_session(header, rest)? {
-                    return Ok(step);
-                }
-            }
-            Phase::Closing | Phase::Raw => return Ok(Step::Wait),
-        }
         self.message(now, header, rest)
-    }
-
-    /// A message while the server authenticates the client; `None` if it is a goodbye.
-    fn before_session(&mut self, header: Header, rest: &[u8]) -> Result<Option<Step>, Error> {
-        match (header.tag, self.phase) {
-            // Any answer passes unread: it may hold a secret.
-            (b'p', phase) => {
-                let max = frontend::length_max(b'p').unwrap_or_default();
-                let body = header.body_bytes(max).map_err(Error::client)?;
-                self.phase = match phase {
-                    Phase::Opening { answers_ahead } => {
-                        Phase::Opening { answers_ahead: answers_ahead.saturating_add(1) }
-                    }
-                    _ => Phase::Opening { answers_ahead: 0 },
-                };
-                Ok(Some(self.pass(rest, body)))
-            }
-            (b'X', _) => Ok(None),
-            (tag, Phase::Asked) => {
-                let fault = SequenceFault::NotAuthenticationResponse { tag };
-                Err(Error::Sequence { side: Side::Client, fault })
-            }
-            // Sent ahead: wait until it is known whether it may follow.
-            _ => Ok(Some(Step::Wait)),
-        }
     }
 
     fn message(&mut self, now: u64, header: Header, rest: &[u8]) -> Result<Step, Error> {
@@ -470,13 +436,10 @@ fn set_text(statement: &mut Statement, text: Result<&[u8], BytesFault>, body: &[
 mod tests {
     use super::*;
     use crate::pg::codec::Limits;
+    use crate::pg::handshake::tests::authenticated;
 
     fn ready() -> Session {
-        let mut session = Session::new(Limits::default());
-        let hello = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
-        assert_eq!(session.handle_backend(0, hello), Ok(hello.len()));
-        while session.poll_event().is_some() {}
-        session
+        Session::new(Limits::default(), Gate::Hold, 0, authenticated())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One session behind its startup packet: which bytes may pass, and what they did.
+//! One session, from the first request on: which bytes may pass, and what they did.
 //!
 //! A session never invents, withholds or changes a message. Client and server bytes go in as they
 //! lie in the driver's buffers; out comes how many of them may be forwarded, and events. What it
@@ -13,7 +13,7 @@
 //!   client <───────── released bytes <── handle_backend <───── server bytes
 //!                      └─ StatementDone, ParameterStatus, ...
 //!
-//!   Opening ──R(ask)──> Asked ──p──> Opening ──R(ok)──> Accepted ──Z──> Ready ──FATAL──> Closing
+//!   Ready ──FATAL──> Closing
 //!
 //!   Ready: Q ─> T D* C | I | G d* c C | H d* c C | E ... ─> Z      (simple)
 //!          P ─> 1    B ─> 2    D ─> t? T|n    C ─> 3    E ─> D* C|I|s    S ─> Z   (extended)
@@ -35,12 +35,13 @@ pub use names::Name;
 use names::Names;
 use pending::{CopyRun, Owed, Pending};
 pub use report::{
-    AuthenticationAsked, Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters,
-    Prepared, Ready, Span, Statement, StatementId, StatementResult, Tag, TextState,
+    Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters, Prepared, Ready,
+    Span, Statement, StatementId, StatementResult, Tag, TextState,
 };
 
 use super::backend::TransactionStatus;
 use super::codec::{ANSWERS_OWED_MIN, Limits};
+use super::handshake::Authenticated;
 
 /// Events kept for the driver before nothing more is read; it is expected to take all of them
 /// after each call.
@@ -68,7 +69,7 @@ pub enum Decision {
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// It is not ready for requests yet.
+    /// Its handshake is under way: no [`Session`] yet.
     Startup,
     /// It waits for a request, outside of any transaction.
     Idle,
@@ -103,7 +104,7 @@ pub struct Counters {
     pub rows: u64,
 }
 
-/// A session of protocol 3 behind its startup packet, as the machine in the middle sees it.
+/// A session of protocol 3 behind its handshake, as the machine in the middle sees it.
 ///
 /// Order of calls, for each direction on its own:
 ///
@@ -139,21 +140,10 @@ pub struct Session {
 /// How far the session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The client may answer or say goodbye; everything else waits for the server.
-    Opening {
-        /// Answers sent before they were asked for.
-        answers_ahead: u32,
-    },
-    /// The server asked and waits for the client's answer.
-    Asked,
-    /// The server accepted and prepares itself.
-    Accepted,
     /// Requests and answers.
     Ready,
     /// The server ended the session.
     Closing,
-    /// The server speaks protocol 2 because it could not start a session: nothing can be read.
-    Raw,
 }
 
 /// The client's direction.
@@ -195,19 +185,16 @@ struct Copying {
 }
 
 impl Session {
-    /// A session whose client stream begins at offset 0, with a holding gate.
-    pub fn new(limits: Limits) -> Self {
-        Self::starting_at(limits, Gate::Hold, 0)
-    }
-
-    /// A session whose first client byte lies at `offset` of the raw client stream, that is behind
-    /// the startup packet and the requests for encryption.
-    pub fn starting_at(limits: Limits, gate: Gate, offset: u64) -> Self {
+    /// A session that takes its first request.
+    ///
+    /// `_authenticated` is what a [handshake](super::handshake) came to: there is no session without. `offset` is where the
+    /// first byte behind the handshake lies in the client's stream.
+    pub fn new(limits: Limits, gate: Gate, offset: u64, _authenticated: Authenticated) -> Self {
         let answers_owed_max = limits.answers_owed_max.max(ANSWERS_OWED_MIN);
         Self {
             limits: Limits { answers_owed_max, ..limits },
             gate,
-            phase: Phase::Opening { answers_ahead: 0 },
+            phase: Phase::Ready,
             front: Front { offset, ..Front::default() },
             back_body_left: 0,
             back_wanted: 0,
@@ -271,8 +258,7 @@ impl Session {
     /// What the session is doing.
     pub fn state(&self) -> State {
         match self.phase {
-            Phase::Opening { answers_ahead: _ } | Phase::Asked | Phase::Accepted => State::Startup,
-            Phase::Closing | Phase::Raw => State::Closing,
+            Phase::Closing => State::Closing,
             Phase::Ready if self.front.terminated && self.owed.is_empty() => State::Closing,
             Phase::Ready => match (self.copy.from_client, self.copy.to_client) {
                 (true, true) => State::CopyBoth,

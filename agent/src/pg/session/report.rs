@@ -463,27 +463,6 @@ impl fmt::Debug for Ready {
     }
 }
 
-/// What the server asked of the client before the session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuthenticationAsked {
-    /// Nothing more: accepted.
-    Ok,
-    /// A password in the clear.
-    CleartextPassword,
-    /// An MD5 digest.
-    Md5Password,
-    /// GSSAPI.
-    Gss,
-    /// SSPI.
-    Sspi,
-    /// SASL, by one of these mechanisms.
-    Sasl(Vec<Box<[u8]>>),
-    /// The next or last step of GSSAPI, SSPI or SASL.
-    Continue,
-    /// A method no current server has.
-    Obsolete,
-}
-
 /// What a driver learns from a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -492,15 +471,6 @@ pub enum Event {
     /// A statement came to its end: one per `Query`, `Execute` and `FunctionCall`, and one per
     /// other message that failed on its own.
     StatementDone(Box<Statement>),
-    /// The server asked for authentication, or accepted.
-    Authentication(AuthenticationAsked),
-    /// The server said what cancels its work.
-    BackendKeyData {
-        /// Process number.
-        pid: u32,
-        /// Secret: shown to nobody but the canceller.
-        key: CancelKey,
-    },
     /// The server told a setting.
     ParameterStatus {
         /// Setting.
@@ -508,13 +478,6 @@ pub enum Event {
         /// Value.
         value: Box<[u8]>,
     },
-    /// The server speaks an older protocol than asked for.
-    NegotiateProtocolVersion {
-        /// Newest version it speaks, as it says it.
-        newest: u32,
-    },
-    /// The session takes its first request.
-    SessionReady,
     /// The server reported an error that ends the session, or one that belongs to no statement.
     ServerError {
         /// Whether the session ends with it.

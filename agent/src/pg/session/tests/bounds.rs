@@ -155,7 +155,7 @@ fn bytes_kept_for_names_come_back_to_nothing() {
 
 #[test]
 fn events_not_taken_stop_the_server() {
-    let mut session = Session::new(Limits::default());
+    let mut session = Session::new(Limits::default(), Gate::Hold, 0, authenticated());
     let flood = setting("a", "b").repeat(EVENTS_MAX + 10);
     let one = setting("a", "b").len();
     assert_eq!(session.handle_backend(0, &flood), Ok(EVENTS_MAX * one));

@@ -5,12 +5,12 @@ mod copy;
 mod extended;
 mod properties;
 mod simple;
-mod startup;
 
 use super::*;
-use crate::pg::backend::{Authentication, Backend, CopyFormat, ErrorField};
+use crate::pg::backend::{Backend, CopyFormat, ErrorField};
 use crate::pg::error::Error;
 use crate::pg::frontend::{Bind, Formats, Frontend, FunctionCall, Parse, Target};
+use crate::pg::handshake::tests::authenticated;
 use crate::pg::list::{Counted, Terminated};
 
 /// Bytes of one direction.
@@ -34,7 +34,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn with(gate: Gate, limits: Limits) -> Self {
         Self {
-            session: Session::starting_at(limits, gate, 0),
+            session: Session::new(limits, gate, 0, authenticated()),
             now: 0,
             from_client: Vec::new(),
             from_server: Vec::new(),
@@ -50,11 +50,7 @@ impl Driver {
     }
 
     pub(super) fn ready_with(limits: Limits) -> Self {
-        let mut driver = Self::with(Gate::Hold, limits);
-        driver.server(&[&[auth_ok(), z('I')].concat()]);
-        driver.events.clear();
-        driver.to_client.clear();
-        driver
+        Self::with(Gate::Hold, limits)
     }
 
     pub(super) fn client(&mut self, messages: &[&[u8]]) -> &mut Self {
@@ -229,10 +225,6 @@ pub(super) fn copy_fail() -> Vec<u8> {
 
 pub(super) fn terminate() -> Vec<u8> {
     front(Frontend::Terminate)
-}
-
-pub(super) fn auth_ok() -> Vec<u8> {
-    back(Backend::Authentication(Authentication::Ok))
 }
 
 pub(super) fn z(status: char) -> Vec<u8> {

@@ -9,9 +9,7 @@ fn conversation() -> Vec<Step> {
     let client = |parts: &[&[u8]]| Step::Client(parts.concat());
     let server = |parts: &[&[u8]]| Step::Server(parts.concat());
     vec![
-        server(&[&back(Backend::Authentication(Authentication::CleartextPassword))]),
-        client(&[&front(Frontend::Authentication(b"secret\0"))]),
-        server(&[&auth_ok(), &setting("a", "b"), &z('I')]),
+        server(&[&setting("a", "b")]),
         client(&[&query("select 1; select 2")]),
         server(&[&columns(), &row(b"1"), &row(b"2"), &complete("SELECT 2"), &notice()]),
         server(&[&complete("SELECT 0"), &z('I')]),
@@ -131,10 +129,7 @@ proptest! {
         requests in prop::collection::vec(any_request(), 0..60),
         cuts in prop::collection::vec(1_usize..60, 1..20),
     ) {
-        let steps: Vec<_> = [Step::Server([auth_ok(), z('I')].concat())]
-            .into_iter()
-            .chain(requests.into_iter().map(Step::Client))
-            .collect();
+        let steps: Vec<_> = requests.into_iter().map(Step::Client).collect();
         let at_once = run(Gate::Hold, &steps, &mut |bytes| bytes);
         // Nothing answers, so COPY data behind a Sync waits.
         prop_assert!(sent(&steps).0.starts_with(&at_once.to_server));

@@ -27,11 +27,7 @@ fn query_is_reported_with_rows_times_span_and_status() {
 
 #[test]
 fn nothing_passes_behind_a_statement_that_waits() {
-    let mut session = Session::starting_at(Limits::default(), Gate::Hold, 100);
-    let ready = [auth_ok(), z('I')].concat();
-    assert_eq!(session.handle_backend(0, &ready), Ok(ready.len()));
-    while session.poll_event().is_some() {}
-
+    let mut session = Session::new(Limits::default(), Gate::Hold, 100, authenticated());
     let input = [sync(), query("select 1"), sync()].concat();
     assert_eq!(session.handle_frontend(1, &input), Ok(5));
     assert_eq!(session.handle_frontend(1, &input[5..]), Ok(0));
@@ -50,7 +46,6 @@ fn nothing_passes_behind_a_statement_that_waits() {
 #[test]
 fn open_gate_tells_of_statements_and_lets_them_pass() {
     let mut driver = Driver::with(Gate::Pass, Limits::default());
-    driver.server(&[&auth_ok(), &z('I')]);
     let input = [query("select 1"), query("select 2")].concat();
     assert_eq!(driver.session.handle_frontend(1, &input), Ok(input.len()));
     let ready = std::iter::from_fn(|| driver.session.poll_event());
@@ -202,10 +197,7 @@ fn localised_fatal_error_is_recognised() {
 
 #[test]
 fn lost_connection_leaves_statements_unfinished_or_unsent() {
-    let mut session = Session::new(Limits::default());
-    let ready = [auth_ok(), z('I')].concat();
-    assert_eq!(session.handle_backend(0, &ready), Ok(ready.len()));
-    while session.poll_event().is_some() {}
+    let mut session = Session::new(Limits::default(), Gate::Hold, 0, authenticated());
     let input = [query("a"), query("b")].concat();
     assert_eq!(session.handle_frontend(1, &input), Ok(0));
     session.handle_decision(StatementId(1), Decision::Forward);

@@ -7,27 +7,32 @@ use std::sync::{Arc, atomic::Ordering};
 
 use pgward_common::{Flow, WriterChanged};
 
+mod beginning;
+
+use beginning::Beginning;
+pub use beginning::{Hello, described};
+
 use super::{
-    dial,
     identify::{Answer, Identifier, Who},
-    registry::{self, Entry},
-    relay::Pending,
+    registry::Entry,
+    relay::{Pending, Source},
     turns::Turns,
     writers::Registration,
 };
 use crate::{
     audit::{
         BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
-        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionSeq,
-        SessionStart, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
+        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId,
+        SessionSeq, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
     },
     config,
     pg::{
         Session,
         backend::TransactionStatus,
-        session::{self as core, AuthenticationAsked, Decision, Event, State, StatementId},
-        startup,
+        handshake,
+        session::{self as core, Decision, Event, State, StatementId},
     },
+    tls,
 };
 
 /// What a worker gives to each of its sessions.
@@ -49,32 +54,20 @@ pub struct Recorder {
     seq: SessionSeq,
     entry: Entry,
     flow: Flow,
-    /// Bytes of the client's stream read so far.
+    /// Bytes taken off the client's socket so far.
     read: u64,
+    /// Where the turn of the writer that is being identified begins, in the client's decrypted stream.
+    turn_from: u64,
     registration: Registration,
     changes: std::collections::VecDeque<WriterChanged>,
     turns: Turns<Arc<Who>>,
-    startup: Startup,
+    beginning: Beginning,
     statements: u64,
     sqlstate: Option<[u8; 5]>,
     terminated: bool,
     state: State,
     now: Now,
     ended: bool,
-}
-
-/// What is known before the first request, for the record of the session's start.
-#[derive(Default)]
-struct Startup {
-    database_user: Box<[u8]>,
-    database: Box<[u8]>,
-    application_name: Option<Box<[u8]>>,
-    client_encoding: Option<Box<[u8]>>,
-    server_version: Option<Box<[u8]>>,
-    minor: u16,
-    authentication: Option<&'static str>,
-    backend_pid: Option<u32>,
-    recorded: bool,
 }
 
 /// A statement was recorded as far as it must be before it goes.
@@ -85,18 +78,8 @@ pub struct Decided {
     pub decision: Decision,
 }
 
-/// A startup packet, and where it ended.
-pub struct Hello<'a> {
-    /// Minor version of the protocol that the client asked for.
-    pub minor: u16,
-    /// What it said.
-    pub parameters: &'a startup::Parameters,
-    /// Bytes of the client's stream up to its end.
-    pub base: u64,
-}
-
 impl Recorder {
-    /// For a session whose startup packet was read: `base` bytes of the client's stream are behind it.
+    /// For a connection whose startup packet was read.
     pub fn new(
         recording: Recording,
         entry: Entry,
@@ -105,32 +88,20 @@ impl Recorder {
         registration: Registration,
         hello: Hello<'_>,
     ) -> Self {
-        let Hello { minor, parameters, base } = hello;
-        let user = parameters.value(b"user").unwrap_or_default();
-        let database = parameters.value(b"database").filter(|d| !d.is_empty()).unwrap_or(user);
-        let startup = Startup {
-            database_user: user.into(),
-            database: database.into(),
-            application_name: parameters.value(b"application_name").map(Into::into),
-            minor,
-            ..Startup::default()
-        };
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let application_name = text(parameters.value(b"application_name").unwrap_or_default());
-        let shown =
-            registry::Startup { database: text(database), user: text(user), application_name };
-        let _ = entry.shown.startup.set(shown);
+        let beginning = Beginning::new(&hello);
+        let _ = entry.shown.startup.set(hello.shown());
         let seq = SessionSeq::new(entry.shown.id);
         Self {
             recording,
             seq,
             entry,
             flow,
-            read: base,
+            read: hello.raw_read,
+            turn_from: 0,
             registration,
             changes: std::collections::VecDeque::new(),
             turns: Turns::new(opener),
-            startup,
+            beginning,
             statements: 0,
             sqlstate: None,
             terminated: false,
@@ -138,6 +109,11 @@ impl Recorder {
             now: Now::read(),
             ended: false,
         }
+    }
+
+    /// Its session.
+    pub fn session_id(&self) -> SessionId {
+        self.seq.id()
     }
 
     /// Reads the clocks, for all that happens in one poll.
@@ -152,7 +128,7 @@ impl Recorder {
 
     /// Whether the session took its first request.
     pub fn is_ready(&self) -> bool {
-        self.startup.recorded
+        self.beginning.recorded
     }
 
     /// Whether the client said goodbye.
@@ -184,31 +160,36 @@ impl Recorder {
         }
     }
 
-    /// `count` more bytes of the client's stream were read. Gives what is to be awaited before they are looked at, when another
-    /// process than before wrote some of them.
-    pub fn look_for_writers(&mut self, count: usize) -> Option<Pending<Arc<Who>>> {
-        self.read += count as u64;
+    /// More of the client's stream was read. Gives what is to be awaited before it is looked at, when another process than
+    /// before wrote some of it.
+    pub fn look_for_writers(&mut self, source: &mut impl Source) -> Option<Pending<Arc<Who>>> {
+        self.read = source.raw_read();
         self.changes.extend(self.registration.changes());
-        self.identify_next()
+        self.identify_next(source)
     }
 
-    fn identify_next(&self) -> Option<Pending<Arc<Who>>> {
-        let actor = self.changes.front()?.actor;
-        let identifier = self.recording.identifier.clone();
+    fn identify_next(&mut self, source: &mut impl Source) -> Option<Pending<Arc<Who>>> {
+        let change = self.changes.front()?;
+        // Not known yet: then nothing that was decrypted so far is of the new writer.
+        self.turn_from = source.plain_at(self.offset(change.seq))?;
+        let (actor, identifier) = (change.actor, self.recording.identifier.clone());
         Some(Box::pin(async move { identifier.who(actor).await }))
     }
 
     /// The process of the oldest change is known; gives what is to be awaited next, if anything.
-    pub fn writer_identified(&mut self, who: Arc<Who>) -> Option<Pending<Arc<Who>>> {
+    pub fn writer_identified(
+        &mut self,
+        who: Arc<Who>,
+        source: &mut impl Source,
+    ) -> Option<Pending<Arc<Who>>> {
         if let Some(change) = self.changes.pop_front() {
             let tier = if change.tier == 2 { Tier::T2 } else { Tier::T1 };
-            let from = self.offset(change.seq);
-            self.turns.begin(from, who, tier);
+            self.turns.begin(self.turn_from, who, tier);
         }
-        self.identify_next()
+        self.identify_next(source)
     }
 
-    /// Offset in the client's stream of a TCP sequence number, which is somewhere near what was read.
+    /// Offset in the client's TCP stream of a TCP sequence number, which is somewhere near what was read.
     fn offset(&self, seq: u32) -> u64 {
         let distance = seq.wrapping_sub(self.flow.first_seq).wrapping_sub(self.read as u32) as i32;
         self.read.saturating_add_signed(i64::from(distance))
@@ -225,69 +206,50 @@ impl Recorder {
             Event::StatementDone(statement) => {
                 let _: Recorded = self.statement(&statement, now)?;
             }
-            Event::Authentication(asked) => self.authentication(&asked),
-            Event::BackendKeyData { pid, key: _ } => {
-                self.startup.backend_pid = Some(pid);
-                self.entry.shown.backend_pid.store(pid, Ordering::Relaxed);
-            }
-            Event::ParameterStatus { name, value } => match &*name {
-                b"client_encoding" => self.startup.client_encoding = Some(value),
-                b"server_version" => self.startup.server_version = Some(value),
-                _ => {}
-            },
-            Event::NegotiateProtocolVersion { newest } => self.startup.minor = newest as u16,
-            Event::SessionReady => {
-                let _: Recorded = self.session_start(now)?;
-            }
+            Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::ServerError { fatal: _, sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
         }
         Ok(None)
     }
 
-    fn authentication(&mut self, asked: &AuthenticationAsked) {
-        let first = &mut self.startup.authentication;
-        match asked {
-            // Nothing was asked before: the server trusts.
-            AuthenticationAsked::Ok => {
-                first.get_or_insert("trust");
+    /// Takes note of what a handshake came to know.
+    pub fn handshake(&mut self, event: handshake::Event) {
+        use handshake::Event;
+        match event {
+            Event::Demand(demand) => self.beginning.demanded(demand),
+            Event::NegotiatedMinor(minor) => self.beginning.minor = minor,
+            Event::Authenticated(how) => self.beginning.how = Some(how),
+            Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
+            Event::BackendKeyData { pid, server_key: _, client_key: _ } => {
+                self.beginning.backend_pid = Some(pid);
+                self.entry.shown.backend_pid.store(pid, Ordering::Relaxed);
             }
-            AuthenticationAsked::CleartextPassword => *first = Some("password"),
-            AuthenticationAsked::Md5Password => *first = Some("md5"),
-            AuthenticationAsked::Gss => *first = Some("gss"),
-            AuthenticationAsked::Sspi => *first = Some("sspi"),
-            AuthenticationAsked::Sasl(mechanisms) => {
-                let offers = |name: &[u8]| mechanisms.iter().any(|m| m.starts_with(name));
-                *first = Some(match (offers(b"SCRAM-SHA-256"), offers(b"OAUTHBEARER")) {
-                    (true, _) => "scram-sha-256",
-                    (false, true) => "oauth",
-                    (false, false) => "sasl",
-                });
-            }
-            AuthenticationAsked::Continue => {}
-            AuthenticationAsked::Obsolete => *first = Some("obsolete"),
+            Event::ServerError { sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
+            Event::Terminate => self.terminated = true,
+            Event::CredentialsWanted
+            | Event::VerifierStale
+            | Event::KeysWanted { .. }
+            | Event::PasswordWanted
+            | Event::AccountRefused
+            | Event::Ready => {}
         }
     }
 
-    fn session_start(&mut self, now: Now) -> Result<Recorded, NotRecorded> {
-        self.startup.recorded = true;
-        let startup = &self.startup;
-        let record = SessionStart {
-            actor: &self.turns.opener().full,
-            tier: self.recording.tier,
-            confidence: self.confidence(),
-            destination: dial::destination(&self.flow),
-            source: dial::source(&self.flow),
-            netns_cookie: self.flow.opener.netns_cookie,
-            database_user: &startup.database_user,
-            database: &startup.database,
-            application_name: startup.application_name.as_deref(),
-            client_encoding: startup.client_encoding.as_deref(),
-            server_version: startup.server_version.as_deref(),
-            protocol: (3, startup.minor),
-            authentication: startup.authentication.unwrap_or("unknown"),
-            backend_pid: startup.backend_pid,
-        };
+    /// What is known of the connection to the server.
+    pub fn reached(&mut self, tls: Option<&tls::Parameters>, login: &[u8]) {
+        self.beginning.server_tls = tls.map(described);
+        self.beginning.login = Some(login.into());
+    }
+
+    /// The session takes its first request: there is no forwarding before this is recorded.
+    pub fn session_start(&mut self) -> Result<Recorded, NotRecorded> {
+        self.beginning.recorded = true;
+        let now = self.now;
+        let confidence = self.confidence();
+        let opener = self.turns.opener().clone();
+        let flow = &self.flow;
+        let record = self.beginning.record(&opener.full, self.recording.tier, confidence, flow);
         self.recording.sink.record(&self.seq.stamp(now), &record)
     }
 
@@ -315,7 +277,7 @@ impl Recorder {
             .iter()
             .map(|result| ResultPart { tag: result.tag.as_bytes(), rows: result.rows })
             .collect();
-        let encoding = self.startup.client_encoding.as_deref().filter(|e| *e != b"UTF8");
+        let encoding = self.beginning.client_encoding.as_deref().filter(|e| *e != b"UTF8");
         let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
         let record = Statement {
             kind: kind(done.kind),
@@ -367,8 +329,8 @@ impl Recorder {
         self.ended = true;
         self.look_at_clocks();
         let now = self.now;
-        if !self.startup.recorded {
-            let _ = self.session_start(now);
+        if !self.beginning.recorded {
+            let _ = self.session_start();
         }
         let connect = WallNanos::at(BootNanos(self.flow.connect_boottime_ns), now);
         let record = SessionEnd {

@@ -1,0 +1,193 @@
+//! What is known before the first request, for the record of the session's start.
+
+use std::sync::Arc;
+
+use pgward_common::Flow;
+
+use crate::{
+    audit::{BoundLeg, Confidence, Handshake, HandshakeKind, Json, SessionStart, Tier},
+    config::{Destination, WeakMethod},
+    net::{dial, registry},
+    pg::{
+        handshake::{
+            How, Login,
+            course::{Demand, Offered},
+        },
+        startup::Parameters,
+    },
+    tls,
+};
+
+/// A startup packet, and how it came.
+pub struct Hello<'a> {
+    /// Minor version of the protocol that the client asked for.
+    pub minor: u16,
+    /// What it said.
+    pub parameters: &'a Parameters,
+    /// Bytes taken off the client's socket so far.
+    pub raw_read: u64,
+    /// What is configured for its server.
+    pub destination: &'a Arc<Destination>,
+    /// TLS, if the client uses it.
+    pub tls: Option<&'a tls::Parameters>,
+    /// The name of the server that it gave there.
+    pub server_name: Option<&'a str>,
+}
+
+impl Hello<'_> {
+    /// The role it names.
+    pub fn user(&self) -> &[u8] {
+        self.parameters.value(b"user").unwrap_or_default()
+    }
+
+    fn database(&self) -> &[u8] {
+        self.parameters.value(b"database").filter(|d| !d.is_empty()).unwrap_or(self.user())
+    }
+
+    /// For `pgward sessions`.
+    pub(super) fn shown(&self) -> registry::Startup {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        registry::Startup {
+            database: text(self.database()),
+            user: text(self.user()),
+            application_name: text(self.parameters.value(b"application_name").unwrap_or_default()),
+        }
+    }
+}
+
+/// All that the record will say.
+pub(super) struct Beginning {
+    database_user: Box<[u8]>,
+    database: Box<[u8]>,
+    application_name: Option<Box<[u8]>>,
+    options: Option<Box<[u8]>>,
+    destination: Arc<Destination>,
+    client_tls: Option<String>,
+    server_name: Option<String>,
+    server_version: Option<Box<[u8]>>,
+    demand: Option<Demand>,
+    pub(super) client_encoding: Option<Box<[u8]>>,
+    pub(super) server_tls: Option<String>,
+    pub(super) login: Option<Box<[u8]>>,
+    pub(super) how: Option<How>,
+    pub(super) minor: u16,
+    pub(super) backend_pid: Option<u32>,
+    pub(super) recorded: bool,
+}
+
+impl Beginning {
+    pub(super) fn new(hello: &Hello<'_>) -> Self {
+        Self {
+            database_user: hello.user().into(),
+            database: hello.database().into(),
+            application_name: hello.parameters.value(b"application_name").map(Into::into),
+            options: hello.parameters.value(b"options").map(Into::into),
+            destination: hello.destination.clone(),
+            client_tls: hello.tls.map(described),
+            server_name: hello.server_name.map(str::to_owned),
+            server_version: None,
+            demand: None,
+            client_encoding: None,
+            server_tls: None,
+            login: None,
+            how: None,
+            minor: hello.minor,
+            backend_pid: None,
+            recorded: false,
+        }
+    }
+
+    pub(super) fn demanded(&mut self, demand: Demand) {
+        self.demand = Some(demand);
+    }
+
+    pub(super) fn told(&mut self, name: &[u8], value: Box<[u8]>) {
+        match name {
+            b"client_encoding" => self.client_encoding = Some(value),
+            b"server_version" => self.server_version = Some(value),
+            _ => {}
+        }
+    }
+
+    pub(super) fn record<'a>(
+        &'a self,
+        actor: &'a Json,
+        tier: Tier,
+        confidence: Confidence,
+        flow: &Flow,
+    ) -> SessionStart<'a> {
+        SessionStart {
+            actor,
+            tier,
+            confidence,
+            destination: dial::destination(flow),
+            source: dial::source(flow),
+            netns_cookie: flow.opener.netns_cookie,
+            database_user: &self.database_user,
+            database: &self.database,
+            application_name: self.application_name.as_deref(),
+            client_encoding: self.client_encoding.as_deref(),
+            server_version: self.server_version.as_deref(),
+            protocol: (3, self.minor),
+            authentication: self.demand.map_or("unknown", Demand::name),
+            handshake: self.how.map(|how| self.handshake(how)),
+            client_tls: self.client_tls.as_deref(),
+            server_tls: self.server_tls.as_deref(),
+            server_name: self.server_name.as_deref(),
+            destination_name: &self.destination.name,
+            options: self.options.as_deref(),
+            backend_pid: self.backend_pid,
+        }
+    }
+
+    fn handshake(&self, how: How) -> Handshake<'_> {
+        match how {
+            How::Terminated { demand: _, login, client_bound, server_bound } => {
+                let (kind, login) = match login {
+                    Login::Own => (HandshakeKind::Terminated, None),
+                    Login::Account => (HandshakeKind::Mapped, self.login.as_deref()),
+                };
+                let bound: &[BoundLeg] = match (client_bound, server_bound) {
+                    (Offered::Yes, Offered::Yes) => &[BoundLeg::Client, BoundLeg::Server],
+                    (Offered::Yes, Offered::No) => &[BoundLeg::Client],
+                    (Offered::No, Offered::Yes) => &[BoundLeg::Server],
+                    (Offered::No, Offered::No) => &[],
+                };
+                Handshake { kind, login, bound, exception: None }
+            }
+            How::Relayed { demand } => Handshake {
+                kind: HandshakeKind::Relayed,
+                login: None,
+                bound: &[],
+                exception: self.exception(demand),
+            },
+        }
+    }
+
+    /// What the configuration says of something weaker than SCRAM.
+    fn exception(&self, demand: Demand) -> Option<&str> {
+        let method = match demand {
+            Demand::Nothing => WeakMethod::Trust,
+            Demand::Certificate => WeakMethod::Cert,
+            Demand::Cleartext => WeakMethod::Password,
+            Demand::Md5 { salt: _ } => WeakMethod::Md5,
+            Demand::Gss
+            | Demand::Sspi
+            | Demand::Scram { .. }
+            | Demand::Oauth
+            | Demand::OtherSasl
+            | Demand::Obsolete => return None,
+        };
+        let exception = self.destination.exception(&self.database_user, method);
+        Some(exception.map_or("any method is accepted", |exception| &exception.reason))
+    }
+}
+
+/// TLS in a few words: version, cipher suite, key exchange.
+pub fn described(tls: &tls::Parameters) -> String {
+    let resumed = if tls.resumed { " resumed" } else { "" };
+    match tls.group {
+        Some(group) => format!("{} {} {group}{resumed}", tls.version, tls.cipher),
+        None => format!("{} {}{resumed}", tls.version, tls.cipher),
+    }
+}

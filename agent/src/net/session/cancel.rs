@@ -1,0 +1,92 @@
+//! Cancel requests.
+
+use std::time::Duration;
+
+use pgward_common::Flow;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    audit::{Cancel, CancelOutcome, Now, Stamp},
+    net::{
+        cancels::Target, dial, error::chain, identify::Who, reach, throttle::Verdict,
+        worker::Context,
+    },
+    pg::startup,
+};
+
+/// From the dial of a cancel request to the server's close: how long the client may have to wait.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Carries out a request whose key is that of a session; drops all others without a word, as a server does.
+pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
+    let guesser = (flow.opener.uid, flow.opener.netns_cookie);
+    let now = Instant::now();
+    let target = match context.guesses.check(&guesser, now) {
+        Verdict::Go => context.cancels.find(request.pid, request.key()),
+        // Also when the key is right: else guessing could go on.
+        Verdict::Refused(_) => None,
+    };
+    let outcome = match &target {
+        Some(target) => carry_out(context, target).await,
+        None => {
+            // Not slowed: nobody waits for an answer, and more than a few are refused.
+            let _ = context.guesses.failed(&guesser, now);
+            CancelOutcome::Refused
+        }
+    };
+    let record = Cancel {
+        actor: &who.full,
+        destination: target.as_ref().map_or_else(|| dial::destination(flow), |t| t.route.address),
+        target_pid: request.pid,
+        target_session: target.as_ref().map(|target| target.session),
+        outcome,
+    };
+    let stamp = Stamp::agent(Now::read());
+    if let Err(error) = context.recording.sink.record(&stamp, &record) {
+        warn!(%error, "cancel request not recorded");
+    }
+}
+
+/// Sends the server its own key, from the session's namespace and as encrypted as the session is.
+async fn carry_out(context: &Context, target: &Target) -> CancelOutcome {
+    let request = startup::Cancel::new(target.pid, &target.server_key.0);
+    let Ok(request) = request else { return CancelOutcome::Failed };
+    let mut outcome = CancelOutcome::Failed;
+    let forward = async {
+        let deadline = Instant::now() + CANCEL_LIMIT;
+        let Target { route, flow, encrypted, .. } = target;
+        let reached = reach::reach(&context.dialer, flow, route, Some(*encrypted), deadline).await;
+        let mut server = match reached {
+            Ok(reached) => reached.leg,
+            Err(error) => {
+                return debug!(error = %chain(&error), "cancel request not forwarded");
+            }
+        };
+        let mut packet = Vec::new();
+        request.write(&mut packet).expect("a cancel request is bounded");
+        let sent = async {
+            server.write_all(&packet).await?;
+            server.flush().await
+        };
+        if let Err(error) = sent.await {
+            return debug!(%error, "cancel request not forwarded");
+        }
+        outcome = CancelOutcome::Forwarded;
+        // It has done what it will do when it closes; the client waits for that too. Servers close without reading to the end,
+        // which may look like a reset.
+        let mut answer = [0u8; 64];
+        while server.read(&mut answer).await.is_ok_and(|count| count > 0) {}
+    };
+    tokio::select! {
+        biased;
+        ended = timeout(CANCEL_LIMIT, forward) => if ended.is_err() {
+            debug!("the server did not close behind a cancel request");
+        },
+        () = context.stop.wait() => {}
+    }
+    outcome
+}

@@ -1,0 +1,423 @@
+//! The life of one redirected connection: first packet, dial, handshake, relay, last record.
+
+mod cancel;
+mod ending;
+mod login;
+mod opening;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use pgward_common::Flow;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::debug;
+use zeroize::Zeroizing;
+
+use self::{
+    ending::{Ending, Explained, SentAway, close, explain, farewell, not_recorded},
+    login::{LoggedIn, Login},
+    opening::{NotOpened, Opened, OpeningError, open},
+};
+use super::{
+    dial,
+    error::chain,
+    identify::Who,
+    leg::Leg,
+    recorder::{self, Ended, Recorder},
+    registry::Shown,
+    relay::Relay,
+    route::Route,
+    throttle::Verdict,
+    worker::Context,
+    writers::Registration,
+};
+use crate::{
+    audit::{BootNanos, Now, WallNanos},
+    config::{self, AuthMode, AuthRequire, ChannelBinding, ClientTls, PassMethod, WeakMethod},
+    pg::{
+        Session,
+        error::Reply,
+        handshake::{
+            Binding, Handshake, Hello, Random, Stamp, Terms,
+            course::{Accepted, Mode, Upgrade},
+        },
+        session::Gate,
+        startup::{FirstPacket, Parameters},
+    },
+};
+
+/// Serves a connection that the kernel side handed over, until it ends.
+pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
+    let question = recorder::ask(&context.recording.identifier, &flow);
+    let registration = context.writers.register(&flow);
+    let deadline = Instant::now() + context.startup_timeout;
+    let _ = client.set_nodelay(true);
+    let address = dial::destination(&flow);
+    let destination = context.destinations.at(address).clone();
+    let mut route = Route { destination, address, named: None };
+    let opened = tokio::select! {
+        biased;
+        opened = timeout_at(deadline, open(context, &mut route, client)) => {
+            opened.unwrap_or(Err(NotOpened {
+                leg: None,
+                error: OpeningError::TimedOut(context.startup_timeout),
+            }))
+        }
+        () = context.stop.wait() => Err(NotOpened { leg: None, error: OpeningError::Stopping }),
+    };
+    let who = question.answered(&flow.opener).await;
+    let away = |reason, detail, reply| SentAway { flow: &flow, who: &who, reason, detail, reply };
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(NotOpened { mut leg, error }) => {
+            let Some(reason) = error.name() else {
+                return debug!(error = %chain(&error), "client went before its first packet");
+            };
+            let reply = match &error {
+                OpeningError::Protocol(error) => error.reply(),
+                _ => None,
+            };
+            return away(reason, &chain(&error), reply).say(context, leg.as_mut()).await;
+        }
+    };
+    match opened.packet.take() {
+        Some(FirstPacket::Startup { minor, parameters }) => {
+            let startup = Startup { minor, parameters, deadline };
+            run_session(context, opened, route, flow, who, registration, startup).await;
+        }
+        Some(FirstPacket::Cancel(request)) => {
+            cancel::cancel(context, &flow, &who, &request).await;
+            close(&mut opened.leg).await;
+        }
+        // A probe: connects, says nothing, closes. The server is not bothered with it.
+        None => debug!("closed before the first packet"),
+        Some(other) => {
+            let (reason, detail, reply) = unsupported(&other);
+            away(reason, &detail, reply).say(context, Some(&mut opened.leg)).await;
+        }
+    }
+}
+
+/// What a client asked for in its startup packet, and until when it must be served.
+struct Startup {
+    minor: u16,
+    parameters: Parameters,
+    deadline: Instant,
+}
+
+async fn run_session(
+    context: &Context,
+    opened: Opened,
+    route: Route,
+    flow: Flow,
+    who: Arc<Who>,
+    registration: Registration,
+    startup: Startup,
+) {
+    let now = Now::read();
+    let shown = Shown {
+        id: context.ids.next(),
+        since: WallNanos::at(BootNanos(flow.connect_boottime_ns), now),
+        destination: route.address,
+        tier: context.recording.tier,
+        who: OnceLock::from(who.clone()),
+        startup: OnceLock::new(),
+        netns_cookie: flow.opener.netns_cookie,
+        state: AtomicU8::new(0),
+        backend_pid: AtomicU32::new(0),
+        statements: AtomicU64::new(0),
+        rows: AtomicU64::new(0),
+        client_bytes: AtomicU64::new(0),
+        server_bytes: AtomicU64::new(0),
+        state_since: AtomicU64::new(now.wall.0),
+    };
+    let mut opened = opened;
+    let away = |reason, detail, reply| SentAway { flow: &flow, who: &who, reason, detail, reply };
+    let Some(entry) = context.registry.enter(shown, context.sessions_max) else {
+        let reply = Reply::fatal(*b"53300", "sorry, too many clients already");
+        let detail = format!("`agent.sessions_max` is {}", context.sessions_max);
+        let away = away("sessions_max", &detail, Some(reply));
+        return away.say(context, Some(&mut opened.leg)).await;
+    };
+    if let Err(error) = context.recording.sink.check() {
+        let (reply, detail) = (not_recorded(error), error.to_string());
+        let away = away("recording_failed", &detail, Some(reply));
+        return away.say(context, Some(&mut opened.leg)).await;
+    }
+    let channel = opened.channel();
+    let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
+    let Startup { minor, parameters, deadline } = startup;
+    let settings = &route.destination.settings;
+    let hello = recorder::Hello {
+        minor,
+        parameters: &parameters,
+        raw_read: leg.raw_read(),
+        destination: settings,
+        tls: tls.as_ref().map(|accepted| &accepted.parameters),
+        server_name: tls.as_ref().and_then(|accepted| accepted.server_name.as_deref()),
+    };
+    let role: Box<[u8]> = hello.user().into();
+    let mut recorder =
+        Recorder::new(context.recording.clone(), entry, flow, who.clone(), registration, hello);
+    let logged_in = {
+        let account = route.destination.account(&role);
+        let login = account.map_or(&*role, |(account, _)| account.login.as_bytes());
+        let stamp = settings.stamp_application_name.then(|| {
+            let own = parameters.value(b"application_name").unwrap_or_default();
+            Stamp::new(own, &origin(&who))
+        });
+        let hello = Hello::new(minor, &parameters, login, stamp);
+        let login =
+            Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
+        let attempt = async {
+            allowed(settings, &leg, &parameters)?;
+            let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
+            let by_role = (route.destination.index, role.clone());
+            let checked = Instant::now();
+            for verdict in [
+                context.process_failures.check(&by_process, checked),
+                context.role_failures.check(&by_role, checked),
+            ] {
+                if let Verdict::Refused(left) = verdict {
+                    return Err(Ending::Throttled(left));
+                }
+            }
+            let mut reached = login.reach().await.map_err(Ending::Unreached)?;
+            recorder.reached(reached.tls.as_ref(), hello.login());
+            login.greet(&mut reached.leg).await.map_err(|error| {
+                Ending::Relayed(Ok(super::relay::End::Broken(super::relay::Peer::Server, error)))
+            })?;
+            let terms = Terms {
+                user: role.clone(),
+                hello: hello.clone(),
+                client_leg: channel,
+                client_binding: binding(settings.client.channel_binding),
+                server_leg: reached.described.clone(),
+                server_binding: binding(settings.server.channel_binding),
+                mode: mode(settings.auth.mode),
+                upgrade: if settings.auth.upgrade { Upgrade::Yes } else { Upgrade::No },
+                accepted: accepted(settings, &role),
+                random: Random {
+                    client_nonce: random(),
+                    server_nonce: random(),
+                    cancel_key: Zeroizing::new(random()),
+                    mock_seed: context.mock_seed.clone(),
+                },
+            };
+            let handshake = Handshake::new(terms);
+            let done = login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await;
+            match &done {
+                Ok(_) => {
+                    context.process_failures.succeeded(&by_process);
+                    context.role_failures.succeeded(&by_role);
+                }
+                Err(ending) if ending.is_failed_login() => {
+                    let failed = Instant::now();
+                    let delay = context.process_failures.failed(&by_process, failed);
+                    let delay = delay.max(context.role_failures.failed(&by_role, failed));
+                    sleep(delay).await;
+                }
+                Err(_) => {}
+            }
+            done
+        };
+        tokio::select! {
+            biased;
+            done = timeout_at(deadline, attempt) => {
+                done.unwrap_or(Err(Ending::StartupTimeout(context.startup_timeout)))
+            }
+            () = context.stop.wait() => Err(Ending::Stopped),
+        }
+    };
+    let LoggedIn {
+        server,
+        from_client,
+        from_server,
+        consumed: more,
+        answered,
+        authenticated,
+        cancellable,
+    } = match logged_in {
+        Ok(logged_in) => logged_in,
+        Err(ending) => {
+            let goodbye = recorder.client_said_goodbye();
+            let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
+            return end(leg, recorder, explained, true, (consumed, 0)).await;
+        }
+    };
+    let consumed = consumed + more;
+    let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
+    let mut relay = Relay::new(leg, server, session, recorder, &from_client, &from_server);
+    let ended = relay_until_end(&mut relay, context).await;
+    drop(cancellable);
+    let rest = relay.finish();
+    let goodbye = rest.recorder.client_said_goodbye();
+    let explained = explain(ended, goodbye, rest.recorder.is_ready(), &route, &role);
+    let bytes = (consumed + rest.client_bytes, answered + rest.server_bytes);
+    end(rest.client, rest.recorder, explained, !rest.client_is_mid_message, bytes).await;
+}
+
+/// Tells the client, and records.
+async fn end(
+    mut client: Leg,
+    recorder: Recorder,
+    explained: Explained,
+    may_speak: bool,
+    (client_bytes, server_bytes): (u64, u64),
+) {
+    let Explained { reason, detail, reply, reset } = explained;
+    match &reply {
+        Some(reply) if may_speak => farewell(&mut client, reply).await,
+        // The client sees what it would have seen from the server itself.
+        _ if reset => {
+            let _ = socket2::SockRef::from(client.tcp()).set_linger(Some(Duration::ZERO));
+        }
+        _ => close(&mut client).await,
+    }
+    recorder.end(Ended {
+        reason,
+        detail: detail.as_deref(),
+        sqlstate: reply.as_ref().map(|r| r.sqlstate),
+        client_bytes,
+        server_bytes,
+    });
+}
+
+async fn relay_until_end(relay: &mut Relay<Leg, Leg>, context: &Context) -> Ending {
+    // Polled once, which leaves our waker with it, and again only when it may have something to say: this runs for every
+    // message of every session.
+    let mut stop = pin!(context.stop.wait());
+    let mut registered = false;
+    poll_fn(|cx| {
+        if !registered || context.stop.is_stopping() {
+            registered = true;
+            if stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Stopped);
+            }
+        }
+        relay.poll(cx).map(Ending::Relayed)
+    })
+    .await
+}
+
+/// What the configuration does not allow at all.
+fn allowed(
+    settings: &config::Destination,
+    leg: &Leg,
+    parameters: &Parameters,
+) -> Result<(), Ending> {
+    if settings.client.tls == ClientTls::Required && matches!(leg, Leg::Clear(_)) {
+        let reply = Reply::fatal(*b"28000", "connection requires TLS");
+        let hint = "Connect with TLS, for example sslmode=require.";
+        let reply = Reply { hint: Some(hint.into()), ..reply };
+        return Err(Ending::NotAllowed("the client connects in clear text", reply));
+    }
+    if !settings.replication && is_replication(parameters) {
+        let reply = Reply::fatal(*b"28000", "replication connections are not allowed");
+        let hint = "Ask the administrator of this host to set destination.replication of pgward.";
+        let reply = Reply { hint: Some(hint.into()), ..reply };
+        return Err(Ending::NotAllowed("a replication connection", reply));
+    }
+    Ok(())
+}
+
+/// Whether it is one for replication, physical or logical: anything but a word for "no" (`ProcessStartupPacket`).
+fn is_replication(parameters: &Parameters) -> bool {
+    let Some(value) = parameters.value(b"replication") else { return false };
+    let value = value.to_ascii_lowercase();
+    // What PostgreSQL's `parse_bool` takes for false; what it takes for nothing it refuses itself.
+    !(value == b"0"
+        || value == b"of"
+        || [&b"false"[..], b"no", b"off"]
+            .iter()
+            .any(|word| !value.is_empty() && word.starts_with(&value) && value != b"o"))
+}
+
+/// The process behind a connection, in a few characters.
+fn origin(who: &Who) -> String {
+    let brief = &who.brief;
+    let program = brief.exe.as_deref().and_then(|exe| exe.rsplit('/').next());
+    let program = program.unwrap_or(&brief.comm);
+    let mut origin: String = program.chars().take(20).collect();
+    origin.push_str(&format!("/{}", brief.pid));
+    if let Some(container) = &brief.container {
+        origin.push('@');
+        origin.extend(container.chars().take(20));
+    }
+    origin
+}
+
+pub(super) fn binding(configured: ChannelBinding) -> Binding {
+    match configured {
+        ChannelBinding::Disable => Binding::Disable,
+        ChannelBinding::Prefer => Binding::Prefer,
+        ChannelBinding::Require => Binding::Require,
+    }
+}
+
+fn mode(configured: AuthMode) -> Mode {
+    match configured {
+        AuthMode::Auto => Mode::Auto,
+        AuthMode::Terminate => Mode::Terminate,
+        AuthMode::Relay => Mode::Relay,
+    }
+}
+
+fn accepted(settings: &config::Destination, role: &[u8]) -> Accepted {
+    match settings.auth.require {
+        AuthRequire::Any => Accepted::ANY,
+        AuthRequire::ScramSha256 => {
+            let excepted = |method| settings.exception(role, method).is_some();
+            let passes = |method| settings.auth.pass.contains(&method);
+            Accepted {
+                trust: excepted(WeakMethod::Trust),
+                cert: excepted(WeakMethod::Cert),
+                md5: excepted(WeakMethod::Md5),
+                password: excepted(WeakMethod::Password),
+                gssapi: passes(PassMethod::Gssapi),
+                sspi: passes(PassMethod::Sspi),
+                oauthbearer: passes(PassMethod::OauthBearer),
+            }
+        }
+    }
+}
+
+/// Bytes that nobody can guess.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the kernel's generator is there since boot");
+    bytes
+}
+
+fn unsupported(packet: &FirstPacket) -> (&'static str, String, Option<Reply>) {
+    match packet {
+        FirstPacket::Unsupported { major, minor } => {
+            let text = format!(
+                "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
+            );
+            let reply = Reply::fatal(*b"0A000", text.clone());
+            ("unsupported_protocol", text, Some(reply))
+        }
+        FirstPacket::Other { first } => (
+            "not_postgresql",
+            format!("first byte is {first:#04x}, expected a startup packet"),
+            None,
+        ),
+        FirstPacket::Startup { .. }
+        | FirstPacket::DirectTls
+        | FirstPacket::SslRequest
+        | FirstPacket::GssEncRequest
+        | FirstPacket::Cancel(_) => ("unsupported", "not a packet to refuse".into(), None),
+    }
+}
