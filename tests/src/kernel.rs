@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "raw system calls, and code between fork and exec")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -63,6 +63,12 @@ pub fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<u32> {
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::EINVAL) { Ok(0) } else { Err(error) }
+}
+
+/// A descriptor that came with a message and belongs to nobody yet.
+pub(crate) fn owned(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the only caller passes what the kernel just put into this process for it, once.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 /// `connect` with `AF_UNSPEC`: drops the connection of a TCP socket, with a reset when linger is on and zero.

@@ -10,6 +10,7 @@
 //! | [`pki`] | certificates, right and wrong |
 //! | [`container`] | a real OCI container, run by `crun` |
 //! | [`script`] | a scripted PostgreSQL server |
+//! | [`visitor`] | a connection made in the cgroup, driven by the test |
 //! | [`sweep`] | the search for secrets |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
@@ -26,7 +27,10 @@ pub mod netns;
 pub mod pki;
 pub mod postgres;
 pub mod scene;
+pub mod scram;
 pub mod script;
 pub mod sweep;
+pub mod tls;
+pub mod visitor;
 pub mod wait;
 pub mod wire;

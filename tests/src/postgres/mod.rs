@@ -125,11 +125,7 @@ impl Cluster {
 
     /// Gives any libpq program (or driver that reads the same variables) the address of this cluster.
     pub fn point(&self, command: &mut Command, host: &str) {
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") && name != "PGWARD_BIN" {
-                command.env_remove(name);
-            }
-        }
+        Self::without_settings(command);
         command
             .env("PGHOST", host)
             .env("PGPORT", self.port.to_string())
@@ -139,6 +135,15 @@ impl Cluster {
             .env("HOME", self.folder.path());
         if self.auth != Auth::Trust {
             command.env("PGPASSWORD", PASSWORD);
+        }
+    }
+
+    /// Takes every `PG*` variable of the caller from any libpq program.
+    pub fn without_settings(command: &mut Command) {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") && name != "PGWARD_BIN" {
+                command.env_remove(name);
+            }
         }
     }
 

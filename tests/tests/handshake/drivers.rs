@@ -102,6 +102,13 @@ impl Driver {
     }
 }
 
+/// The server's leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leg {
+    Clear,
+    Tls,
+}
+
 /// How a driver gets to a server.
 struct Way<'w> {
     servers: &'w Servers,
@@ -130,7 +137,8 @@ fn drivers_log_in_and_cancel_directly() -> Result {
                 roots,
                 cgroup: None,
             };
-            all(&way, way.roots.is_some(), here!())?;
+            let leg = if way.roots.is_some() { Leg::Tls } else { Leg::Clear };
+            all(&way, leg, here!())?;
         }
     }
     Ok(())
@@ -156,10 +164,10 @@ fn drivers_log_in_and_cancel_through_the_agent() -> Result {
                 roots,
                 cgroup: Some(&scene.cgroup),
             };
-            all(&way, true, here!())?;
+            all(&way, Leg::Tls, here!())?;
             let user = Role::Scram.application();
             let password = passwords.of_application(Role::Scram);
-            all(&Way { last_address: agents::MAPPED, user, password, ..way }, true, here!())?;
+            all(&Way { last_address: agents::MAPPED, user, password, ..way }, Leg::Tls, here!())?;
         }
         // Relayed proofs: in clear text to the agent, which is all that drivers with channel binding can do there.
         let way = Way {
@@ -171,13 +179,13 @@ fn drivers_log_in_and_cancel_through_the_agent() -> Result {
             roots: None,
             cgroup: Some(&scene.cgroup),
         };
-        all(&way, true, here!())?;
+        all(&way, Leg::Tls, here!())?;
     }
     scene.agent.finish()
 }
 
 /// Every driver, one after the other; all that went wrong in one error.
-fn all(way: &Way<'_>, server_tls: bool, test: &str) -> Result {
+fn all(way: &Way<'_>, server: Leg, test: &str) -> Result {
     let mut faults = Vec::new();
     for driver in Driver::ALL {
         let Some(command) = driver.command(test)? else { continue };
@@ -191,7 +199,7 @@ fn all(way: &Way<'_>, server_tls: bool, test: &str) -> Result {
             "user": Role::Scram.name(),
             "cancel": driver.cancel(),
             "after": 43,
-            "server_tls": server_tls,
+            "server_tls": server == Leg::Tls,
         });
         match told {
             Ok(told) if told == expected => {}

@@ -3,9 +3,11 @@
 
 mod agents;
 mod drivers;
+mod hostile;
 mod matrix;
 mod servers;
 mod sweep;
+mod upstream;
 
 /// Leaves a test that cannot run, with its name: fails, or says `NOT RUN` where that is allowed.
 macro_rules! gate {

@@ -15,6 +15,9 @@ use crate::Result;
 /// Addresses of the servers: 127.0.0.1 for clients without an agent, and tens for the agent's modes.
 const LAST_ADDRESSES: [u8; 13] = [1, 11, 12, 13, 14, 21, 22, 23, 24, 31, 32, 33, 34];
 
+/// Roles that no server has.
+pub(crate) const UNKNOWN: [&str; 2] = ["nobody_here", "nobody_there"];
+
 /// Whether and how a server speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerTls {
@@ -204,6 +207,9 @@ fn hba(kinds: &[ServerTls]) -> String {
             let (name, method) = (role.name(), role.method());
             lines.push_str(&format!("{kind} {database} {name} 127.0.0.0/8 {method}\n"));
         }
+        // Who does not exist is asked for a password like anyone.
+        let unknown = UNKNOWN.join(",");
+        lines.push_str(&format!("host {database} {unknown} 127.0.0.0/8 scram-sha-256\n"));
     }
     lines
 }

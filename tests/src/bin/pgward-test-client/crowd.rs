@@ -145,6 +145,29 @@ pub(crate) fn silent(arguments: &Arguments) -> Result<Value> {
     Ok(json!({ "pid": std::process::id(), "end": end, "others": others }))
 }
 
+/// `hold ADDRESS count=N until=FILE`: connects N times, says nothing, makes `FILE.PID`, and waits until the file `until` exists.
+/// Reports how many connections were still open then, which says nothing was sent to them either.
+pub(crate) fn hold(arguments: &Arguments) -> Result<Value> {
+    let count = arguments.number("count")?;
+    let until = arguments.option("until")?;
+    let files = u64::try_from(count)? + 100;
+    setrlimit(Resource::RLIMIT_NOFILE, files, files).context("setrlimit")?;
+    let open = (0..count).map(|_| connect::blocking(arguments.address));
+    let open: Vec<TcpStream> = open.collect::<Result<_>>()?;
+    let pid = std::process::id();
+    File::create(format!("{until}.{pid}"))?;
+    while !std::path::Path::new(until).exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut silent = 0;
+    for stream in &open {
+        stream.set_nonblocking(true)?;
+        let nothing = stream.peek(&mut [0; 1]).map_err(|error| error.kind());
+        silent += usize::from(nothing == Err(ErrorKind::WouldBlock));
+    }
+    Ok(json!({ "pid": pid, "open": open.len(), "silent": silent }))
+}
+
 /// `namespaces ADDRESS count=N mark=TEXT`: for each, a new network namespace with a server of its own inside, on the
 /// address's port, and one statement to it. The namespace is gone when the next begins.
 pub(crate) fn namespaces(arguments: &Arguments) -> Result<Value> {

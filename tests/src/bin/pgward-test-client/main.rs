@@ -5,6 +5,7 @@
 
 mod connect;
 mod crowd;
+mod hand_over;
 mod probes;
 mod probes_startup;
 mod raw;
@@ -44,7 +45,7 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
@@ -57,6 +58,8 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("namespaces", crowd::namespaces),
     ("orphans", crowd::orphans),
     ("silent", crowd::silent),
+    ("hold", crowd::hold),
+    ("hand-over", hand_over::run),
 ];
 
 fn main() -> ExitCode {

@@ -130,8 +130,9 @@ impl Ground<'_> {
             });
             let hands = hands.collect::<Result<Vec<_>>>()?;
             let reports = std::thread::scope(|scope| {
-                let client = |hand| scope.spawn(move || self.client(library, hand));
-                let running: Vec<_> = hands.iter().map(client).collect();
+                let hands = hands.iter().map(Vec::as_slice);
+                let running: Vec<_> =
+                    hands.map(|hand| scope.spawn(move || self.client(library, hand))).collect();
                 let ended = running
                     .into_iter()
                     .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?);
@@ -151,7 +152,7 @@ impl Ground<'_> {
     }
 
     /// One process with its cells.
-    fn client(&self, library: Version, cells: &Vec<(usize, String)>) -> Result<Vec<Value>> {
+    fn client(&self, library: Version, cells: &[(usize, String)]) -> Result<Vec<Value>> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/libpq_cells.py");
         let mut command = Command::new(self.python);
         command.arg(script).arg(libpq(library)?);
