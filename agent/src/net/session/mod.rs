@@ -46,14 +46,14 @@ use crate::{
     audit::{BootNanos, Now, WallNanos},
     config::{self, AuthMode, AuthRequire, ChannelBinding, ClientTls, PassMethod, WeakMethod},
     pg::{
-        Session,
+        self, Session,
         error::Reply,
         handshake::{
             Binding, Handshake, Hello, Random, Stamp, Terms,
             course::{Accepted, Mode, Upgrade},
         },
         session::Gate,
-        startup::{FirstPacket, Parameters},
+        startup::{self, FirstPacket, Parameters},
     },
 };
 
@@ -88,23 +88,27 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
                 OpeningError::Protocol(error) => error.reply(),
                 _ => None,
             };
-            return away(reason, &chain(&error), reply).say(context, leg.as_mut()).await;
+            let detail = chain(&error);
+            return Box::pin(away(reason, &detail, reply).say(context, leg.as_mut())).await;
         }
     };
     match opened.packet.take() {
         Some(FirstPacket::Startup { minor, parameters }) => {
             let startup = Startup { minor, parameters, deadline };
-            run_session(context, opened, route, flow, who, registration, startup).await;
+            // In boxes of their own, here and below: a client that says nothing costs what it takes to wait for it, and a session
+            // at rest keeps no room for its login.
+            let session = run_session(context, opened, route, flow, who, registration, startup);
+            Box::pin(session).await;
         }
         Some(FirstPacket::Cancel(request)) => {
-            cancel::cancel(context, &flow, &who, &request).await;
+            Box::pin(cancel::cancel(context, &flow, &who, &request)).await;
             close(&mut opened.leg).await;
         }
         // A probe: connects, says nothing, closes. The server is not bothered with it.
         None => debug!("closed before the first packet"),
         Some(other) => {
             let (reason, detail, reply) = unsupported(&other);
-            away(reason, &detail, reply).say(context, Some(&mut opened.leg)).await;
+            Box::pin(away(reason, &detail, reply).say(context, Some(&mut opened.leg))).await;
         }
     }
 }
@@ -148,12 +152,12 @@ async fn run_session(
         let reply = Reply::fatal(*b"53300", "sorry, too many clients already");
         let detail = format!("`agent.sessions_max` is {}", context.sessions_max);
         let away = away("sessions_max", &detail, Some(reply));
-        return away.say(context, Some(&mut opened.leg)).await;
+        return Box::pin(away.say(context, Some(&mut opened.leg))).await;
     };
     if let Err(error) = context.recording.sink.check() {
         let (reply, detail) = (not_recorded(error), error.to_string());
         let away = away("recording_failed", &detail, Some(reply));
-        return away.say(context, Some(&mut opened.leg)).await;
+        return Box::pin(away.say(context, Some(&mut opened.leg))).await;
     }
     let channel = opened.channel();
     let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
@@ -180,7 +184,7 @@ async fn run_session(
         let hello = Hello::new(minor, &parameters, login, stamp);
         let login =
             Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
-        let attempt = async {
+        let attempt = Box::pin(async {
             allowed(settings, &leg, &parameters)?;
             let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
             let by_role = (route.destination.index, role.clone());
@@ -231,7 +235,7 @@ async fn run_session(
                 Err(_) => {}
             }
             done
-        };
+        });
         tokio::select! {
             biased;
             done = timeout_at(deadline, attempt) => {
@@ -253,7 +257,7 @@ async fn run_session(
         Err(ending) => {
             let goodbye = recorder.client_said_goodbye();
             let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
-            return end(leg, recorder, explained, true, (consumed, 0)).await;
+            return Box::pin(end(leg, recorder, explained, true, (consumed, 0))).await;
         }
     };
     let consumed = consumed + more;
@@ -265,7 +269,7 @@ async fn run_session(
     let goodbye = rest.recorder.client_said_goodbye();
     let explained = explain(ended, goodbye, rest.recorder.is_ready(), &route, &role);
     let bytes = (consumed + rest.client_bytes, answered + rest.server_bytes);
-    end(rest.client, rest.recorder, explained, !rest.client_is_mid_message, bytes).await;
+    Box::pin(end(rest.client, rest.recorder, explained, !rest.client_is_mid_message, bytes)).await;
 }
 
 /// Tells the client, and records.
@@ -322,6 +326,12 @@ fn allowed(
         let hint = "Connect with TLS, for example sslmode=require.";
         let reply = Reply { hint: Some(hint.into()), ..reply };
         return Err(Ending::NotAllowed("the client connects in clear text", reply));
+    }
+    if let Some(options) = parameters.value(b"options") {
+        // What they may set is for policies to say; what cannot be read in full is refused already.
+        startup::options(options).map_err(|fault| {
+            Ending::Handshake(pg::Error::Bytes { side: pg::error::Side::Client, fault }.into())
+        })?;
     }
     if !settings.replication && is_replication(parameters) {
         let reply = Reply::fatal(*b"28000", "replication connections are not allowed");

@@ -99,12 +99,9 @@ pub(super) async fn open(
     let Begun { client, raw_read, early, alpn } = first;
     let own = route.destination.presented.as_ref();
     let destination = route.address.ip();
-    let accepted = context
-        .destinations
-        .client_leg
-        .accept(client, raw_read, early, own, destination, alpn)
-        .await;
-    let (leg, accepted) = match accepted {
+    let client_leg = &context.destinations.client_leg;
+    let accepting = client_leg.accept(client, raw_read, early, own, destination, alpn);
+    let (leg, accepted) = match Box::pin(accepting).await {
         Ok(both) => both,
         Err(error) => return Err(NotOpened { leg: None, error: OpeningError::Tls(error) }),
     };
