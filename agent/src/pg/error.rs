@@ -146,8 +146,10 @@ pub enum SequenceFault {
     #[error("repeated encryption request")]
     RepeatedEncryptionRequest,
     /// Something else than an answer to the authentication request.
-    #[error("expected password response, got message type {tag}")]
+    #[error("expected {expected} response, got message type {tag}")]
     NotAuthenticationResponse {
+        /// What was asked for, as the server calls it.
+        expected: &'static str,
         /// The type byte.
         tag: u8,
     },
@@ -246,7 +248,7 @@ fn sequence_text(fault: &SequenceFault) -> Cow<'static, str> {
         SequenceFault::RepeatedEncryptionRequest => {
             Cow::Borrowed("unsupported frontend protocol: repeated encryption request")
         }
-        SequenceFault::NotAuthenticationResponse { tag: _ } | SequenceFault::InCopy { tag: _ } => {
+        SequenceFault::NotAuthenticationResponse { .. } | SequenceFault::InCopy { tag: _ } => {
             Cow::Owned(fault.to_string())
         }
         SequenceFault::UnexpectedAnswer { tag: _, awaited: _ } => {
@@ -347,7 +349,10 @@ mod tests {
             (
                 Error::Sequence {
                     side: Side::Client,
-                    fault: SequenceFault::NotAuthenticationResponse { tag: b'Q' },
+                    fault: SequenceFault::NotAuthenticationResponse {
+                        expected: "password",
+                        tag: b'Q',
+                    },
                 },
                 *b"08P01",
                 "expected password response, got message type 81",

@@ -238,7 +238,7 @@ pub enum VerificationError {
     #[error("it is of X.509 version 1, which carries no subject alternative names")]
     VersionOne,
     /// A signature does not fit.
-    #[error("a signature is wrong")]
+    #[error("a signature is wrong: no trusted issuer of that name made it")]
     Signature,
     /// Signed with an algorithm that is not accepted.
     #[error("it is signed with an algorithm that is not accepted, such as SHA-1 or a short key")]

@@ -5,7 +5,8 @@ use zeroize::Zeroizing;
 use super::course::OAUTHBEARER;
 use super::course::{Demand, Offered, wants_secret};
 use super::{
-    Binding, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Turn,
+    Binding, Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step,
+    Turn,
 };
 use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError};
@@ -224,6 +225,12 @@ impl Handshake {
 
     /// The server said what it wants.
     fn demanded(&mut self, demand: Demand, frame: &[u8]) -> Result<(), HandshakeError> {
+        if let (Demand::Scram { plus: Offered::Yes, .. }, Channel::Clear) =
+            (demand, &self.terms.server_leg.channel)
+        {
+            // Nothing can be bound there: not what a server says that has nothing to hide.
+            return Err(HandshakeError::Server(ScramError::Mechanism));
+        }
         self.demand = Some(demand);
         self.events.push_back(Event::Demand(demand));
         self.asked = frame.to_vec();

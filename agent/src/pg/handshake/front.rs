@@ -1,6 +1,6 @@
 //! The application's direction.
 
-use super::course::Offered;
+use super::course::{Demand, Offered};
 use super::{
     Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then, Turn,
 };
@@ -28,7 +28,8 @@ impl Handshake {
                     return Ok(input.len());
                 }
                 tag => {
-                    let fault = SequenceFault::NotAuthenticationResponse { tag };
+                    let expected = self.asked_for();
+                    let fault = SequenceFault::NotAuthenticationResponse { expected, tag };
                     return Err(Error::Sequence { side: Side::Client, fault }.into());
                 }
             }
@@ -63,6 +64,16 @@ impl Handshake {
             | Step::Ready
             | Step::Over
             | Step::Broken => false,
+        }
+    }
+
+    /// What the application was asked for, in the server's words.
+    fn asked_for(&self) -> &'static str {
+        match self.step {
+            Step::Relaying(Relaying::Password(_), _) => "password",
+            Step::Relaying(Relaying::Gss(Demand::Sspi), _) => "SSPI",
+            Step::Relaying(Relaying::Gss(_), _) => "GSS",
+            _ => "SASL",
         }
     }
 

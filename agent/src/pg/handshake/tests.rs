@@ -509,7 +509,7 @@ fn binding_that_is_required_is_had_or_nothing() {
         scene.server(&[&sasl(mechanisms)]);
         scene.handshake.handle_credentials(credentials)
     };
-    let both = [scram::PLUS, scram::PLAIN];
+    let (both, plain) = ([scram::PLUS, scram::PLAIN], [scram::PLAIN]);
     let client = |terms: &mut Terms| terms.client_binding = Binding::Require;
     let server = |terms: &mut Terms| {
         terms.server_binding = Binding::Require;
@@ -517,17 +517,24 @@ fn binding_that_is_required_is_had_or_nothing() {
     };
     let shared = || Credentials::Shared(verifier());
     assert_eq!(
-        refused(client, &both, Credentials::Absent),
+        refused(client, &plain, Credentials::Absent),
         Err(Refusal::RelayedWithoutBinding.into())
     );
     assert_eq!(
         refused(server, &both, Credentials::Absent),
         Err(Refusal::RelayedWithoutBinding.into())
     );
-    assert_eq!(refused(client, &both, mapped()), Err(Refusal::ApplicationInClear.into()));
-    let plain = [scram::PLAIN];
+    assert_eq!(refused(client, &plain, mapped()), Err(Refusal::ApplicationInClear.into()));
     assert_eq!(refused(server, &plain, shared()), Err(Refusal::ServerWithoutBinding.into()));
     assert_eq!(refused(server, &both, shared()), Ok(()));
+}
+
+#[test]
+fn server_that_offers_to_bind_a_channel_in_the_clear_is_left() {
+    let mut scene = Scene::new(|_| {});
+    let left = scene.try_server(&[&sasl(&[scram::PLUS, scram::PLAIN])]).expect_err("a lie");
+    assert_eq!(left, HandshakeError::Server(ScramError::Mechanism));
+    assert!(scene.to_client.is_empty());
 }
 
 #[test]
