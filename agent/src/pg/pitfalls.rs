@@ -16,7 +16,7 @@
 //! | a message split over two reads, or several in one, confuses the count of answers | framing on a byte stream | `properties::every_single_split_is_as_at_once` |
 //! | an unknown message type is waited out for ever | it ends the session, as on the server | `simple::messages_in_front_of_a_bad_one_are_released_first` |
 //! | startup parameters that two readers read differently | duplicates and control characters are refused | `startup::refuses_parameters_that_two_readers_may_read_differently` |
-//! | an old server that cannot fork answers in protocol 2 | it passes unread | `startup::error_of_protocol_2_before_authentication_passes_unread` |
+//! | an old server that cannot fork answers in protocol 2 | it passes unread | `handshake::tests::error_of_protocol_2_passes_unread` |
 //!
 //! # Authentication
 //!
@@ -74,4 +74,29 @@
 //! `OPEN` of a portal) for a name the client had given by protocol. It has no tag of its own; the
 //! block is reported with its own text, what runs under the name afterwards with the old one.
 //!
+//! # Handshake
+//!
+//! | Failure | Mechanism | Test (of [`super::handshake`] unless said otherwise) |
+//! | --- | --- | --- |
+//! | bytes in the clear behind the server's answer to a request for TLS are taken as if they had come inside it (CVE-2021-23222) | the answer is read alone; anything behind it ends the connection | `hostile_servers_get_nothing_from_the_agent` (package `tests`) |
+//! | an error in the clear, in place of the answer, is shown as the server's (CVE-2024-10977) | the client hears that the server refused, not its words | - |
+//! | messages sent ahead of the login run before it, or on somebody else's behalf | only this machine writes to the server, and a session asks for [`Authenticated`] | `nothing_of_an_application_reaches_the_server_before_it_is_proven`, `answer_sent_ahead_waits_until_it_is_asked_for` |
+//! | a server asks for a clear-text or MD5 password, and the client sends it | refused before the application is asked | `weak_methods_are_refused_before_the_application_is_asked` |
+//! | a server says `AuthenticationOk` in the middle of SCRAM and is believed | the signature comes first, relayed or not | `server_that_accepts_before_it_proved_itself_is_left` |
+//! | a server changes the method under way | what it asked for first counts | `method_cannot_change_under_way` |
+//! | relayed over two TLS connections, the offer of channel binding is passed on, or cut and the login fails at the server without a reason | cut; the flag that would fail is refused with the setting to add | `relayed_scram_loses_what_binds_and_passes_byte_for_byte`, `relayed_over_two_channels_is_refused_with_the_setting_to_add` |
+//! | a certificate whose signature has no hash function (Ed25519): libpq fails | such are not made, and refused from files | `tls::tests::ca::loading_says_what_is_wrong` |
+//! | startup parameters of a client reach the connection that reads verifiers (CVE-2025-12819) | its startup packet is the agent's own to the last byte, with a `search_path` | - |
+//! | verifiers of roles that expired or may not log in are used (CVE-2025-2291) | the query leaves them out | - |
+//! | a verifier is used that the server has replaced | the server's challenge is compared before the application is asked | `verifier_that_is_not_the_servers_is_asked_for_again_before_the_application_is` |
+//! | agreed with the client on a version of the protocol that the server does not speak | the server is asked first, and its answer passed on; options are nobody's | `version_and_options_are_negotiated_with_each_side_alone` |
+//! | records of TLS larger than what libpq reads at once leave bytes where no poll sees them, and it hangs | 8 KiB at most | `tls::tests::handshake::records_towards_clients_carry_eight_kibibytes_at_most` |
+//! | direct TLS with a peer of another protocol (ALPACA) | ALPN is required on both legs | `tls::tests::handshake::direct_tls_needs_alpn`, `tls::tests::handshake::a_server_without_alpn_is_no_server_for_direct_tls` |
+//! | keys of cancel requests are guessed | a failure counts, and everything is dropped for a while | `net::throttle::tests::slows_then_refuses_then_forgives` |
+//!
+//! Not excluded: an application that names the server to verify (SNI) and leads its address to a
+//! server of its own has the agent log in there with the destination's account or lookup;
+//! `server.name` with `verify-full` does exclude it.
+//!
+//! [`Authenticated`]: super::handshake::Authenticated
 //! [`BytesFault::Stuffed`]: super::error::BytesFault::Stuffed
