@@ -5,7 +5,7 @@
 //! | [`Server::Good`] | the authority | [`HOST`], 127.0.0.1 to 127.0.0.[`LAST_ADDRESS`] | nothing |
 //! | [`Server::Expired`] | the authority | the same | ended in 2020 |
 //! | [`Server::OtherName`] | the authority | `other.test` | the name |
-//! | [`Server::UnknownIssuer`] | another authority of the same name | as the good one | the issuer |
+//! | [`Server::UnknownIssuer`] | another authority | as the good one | the issuer |
 //! | [`Server::Revoked`] | the authority | as the good one | its serial number is in the revocation list |
 //! | clients | the authority | common name of a role | nothing |
 //!
@@ -74,15 +74,18 @@ impl Pki {
         // Servers run as another user; keys have their own modes.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let pki = Self { folder };
-        let (certificate, authority) = authority()?;
-        let (agents, agent) = self::authority()?;
+        let (certificate, authority) = authority("Test authority of pgward")?;
+        let (agents, agent) = self::authority("Authority of the agent under test")?;
         fs::write(pki.roots(), &certificate)?;
         fs::write(pki.all_roots(), format!("{certificate}{agents}"))?;
         fs::write(pki.agent_authority().certificate, agents)?;
         pki.write_secret("agent-authority.key", &agent.key().serialize_pem())?;
         for server in SERVERS {
-            let unknown =
-                if server == Server::UnknownIssuer { Some(self::authority()?.1) } else { None };
+            let unknown = if server == Server::UnknownIssuer {
+                Some(self::authority("Authority that nobody trusts")?.1)
+            } else {
+                None
+            };
             let issuer = unknown.as_ref().unwrap_or(&authority);
             pki.issue(issuer, &pki.server(server), server_params(server)?)?;
         }
@@ -185,9 +188,9 @@ const SERVERS: [Server; 5] =
     [Server::Good, Server::Expired, Server::OtherName, Server::UnknownIssuer, Server::Revoked];
 
 /// Certificate (PEM) and issuer of a new authority.
-fn authority() -> Result<(String, Issuer<'static, KeyPair>)> {
+fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>)> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "Test authority of pgward");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;

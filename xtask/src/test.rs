@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail};
 
 use crate::ebpf::{self, WhenMissing};
-use crate::run::{Steps, announce, cargo, run, say};
+use crate::run::{Steps, announce, cargo, root, run, say};
 use crate::setup::{self, Purpose};
 
 /// Set to 1 to leave out kernel tests that can't run here; their names are printed.
@@ -17,7 +17,8 @@ const SKIP_KERNEL: &str = "PGWARD_SKIP_KERNEL";
 /// features of dependencies in another way and compiles them again.
 const PACKAGES: [&str; 4] = ["--workspace", "--exclude", "pgward-ebpf", "--locked"];
 
-/// Installs what is missing, builds everything, runs all tests or those whose name contains `only`.
+/// Installs what is missing, builds everything, runs all tests or those whose name contains `only`; the whole of a test
+/// program below `tests/tests` when it has that name.
 ///
 /// The last line on standard output is `N passed, N failed, N skipped`.
 pub(crate) fn test(only: Option<&str>) -> Result<()> {
@@ -37,7 +38,7 @@ pub(crate) fn test(only: Option<&str>) -> Result<()> {
             let mut tests = cargo();
             // A kernel test that can't run fails, unless skipping was asked for.
             tests.env("REQUIRE_KERNEL", if skip { "0" } else { "1" });
-            tests.arg("test").args(PACKAGES).arg("--no-fail-fast").args(only);
+            tests.arg("test").args(PACKAGES).arg("--no-fail-fast").args(selection(only));
             counts = follow(&mut tests, std::io::stdout(), std::io::stderr())?;
             if counts.passed == 0 && counts.failed == 0 {
                 bail!("no test ran");
@@ -58,6 +59,17 @@ pub(crate) fn test(only: Option<&str>) -> Result<()> {
     writeln!(out, "{} passed, {failed} failed, {} skipped", counts.passed, counts.skipped())
         .context("writing the summary")?;
     result
+}
+
+/// Arguments of `cargo test` for `only`.
+fn selection(only: Option<&str>) -> Vec<&str> {
+    match only {
+        Some(name) if root().join("tests/tests").join(name).join("main.rs").is_file() => {
+            vec!["--test", name]
+        }
+        Some(part) => vec![part],
+        None => Vec::new(),
+    }
 }
 
 /// What the output of `cargo test` says.
@@ -159,6 +171,13 @@ fn pass_on(from: impl Read, mut to: impl Write, tally: &Mutex<Tally>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_program_is_run_whole() {
+        assert_eq!(selection(Some("handshake")), ["--test", "handshake"]);
+        assert_eq!(selection(Some("a_part_of_a_name")), ["a_part_of_a_name"]);
+        assert!(selection(None).is_empty());
+    }
 
     #[test]
     fn counts_results_of_several_programs_and_takes_off_what_was_not_run() {

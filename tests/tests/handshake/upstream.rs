@@ -32,8 +32,7 @@ const CASES: [(Server, [Told; 3]); 5] = [
 /// libpq 15 says no more; that the files are what they are called is a test beside them.
 const EXPIRED: (&str, &str) = ("certificate verify failed", "expired");
 const REVOKED: (&str, &str) = ("certificate verify failed", "revoked");
-/// An issuer of the right name with another key: a signature that does not fit, for OpenSSL.
-const UNKNOWN: (&str, &str) = ("SSL error", "issuer");
+const UNKNOWN: (&str, &str) = ("certificate verify failed", "authority that is not trusted");
 
 #[test]
 fn psql_judges_servers_as_the_table_says() -> Result {
