@@ -60,6 +60,7 @@
 //! | `exception` | session_start | why something weaker than SCRAM was accepted | who |
 //! | `client_tls` | session_start | TLS between client and agent; absent in clear text | from where |
 //! | `server_tls` | session_start | TLS between agent and server; absent in clear text | on what |
+//! | `server_verified` | session_start | what of the server's certificate was verified: verify-full, verify-ca; require, prefer: nothing | on what |
 //! | `server_name` | session_start | name of the server that the client gave in TLS | on what |
 //! | `options` | session_start | `options` of the startup packet | what |
 //! | `backend_pid` | session_start | the server's process of the session, as in the server's own log | on what |

@@ -261,6 +261,7 @@ fn samples() -> Vec<Value> {
             }),
             client_tls: Some("TLSv1.3"),
             server_tls: Some("TLSv1.3"),
+            server_verified: Some("verify-full"),
             server_name: Some("db"),
             destination_name: "default",
             options: Some(b"-c x=1"),

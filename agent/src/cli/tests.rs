@@ -249,6 +249,7 @@ fn sample_log() -> String {
         handshake: None,
         client_tls: None,
         server_tls: None,
+        server_verified: None,
         server_name: None,
         destination_name: "default",
         options: None,

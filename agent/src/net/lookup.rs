@@ -95,7 +95,7 @@ async fn look_up(
 ) -> Result<Option<Verifier>, LookupError> {
     let Asked { context, route, flow, role: _, deadline } = asked;
     let Reached { leg, described, tls: _ } =
-        reach::reach(&context.dialer, flow, route, None, *deadline).await?;
+        reach::reach(&context.dialer, flow, &route.trusted(), None, *deadline).await?;
     let mut talk = Talk { leg, read: Zeroizing::new(Vec::new()) };
     let mut hello = Vec::new();
     let parameters: Parameters = [

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -54,8 +55,8 @@ pub struct Context {
     pub cancels: Arc<Cancels>,
     /// Failed logins by process: its id and start.
     pub process_failures: Arc<Throttle<(u32, u64)>>,
-    /// Failed logins by destination and role.
-    pub role_failures: Arc<Throttle<(usize, Box<[u8]>)>>,
+    /// Failed logins by server and role.
+    pub role_failures: Arc<Throttle<(SocketAddr, Box<[u8]>)>>,
     /// Cancel requests with keys that nobody has, by user and network namespace.
     pub guesses: Arc<Throttle<(u32, u64)>>,
     /// Of the agent's run: what the salts of unknown users are made of.

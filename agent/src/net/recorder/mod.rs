@@ -236,9 +236,10 @@ impl Recorder {
         }
     }
 
-    /// What is known of the connection to the server.
-    pub fn reached(&mut self, tls: Option<&tls::Parameters>, login: &[u8]) {
-        self.beginning.server_tls = tls.map(described);
+    /// What is known of the connection to the server: TLS and what of it was verified, if it is encrypted, and the role used there.
+    pub fn reached(&mut self, tls: Option<(&tls::Parameters, &'static str)>, login: &[u8]) {
+        self.beginning.server_tls = tls.map(|(tls, _)| described(tls));
+        self.beginning.server_verified = tls.map(|(_, verified)| verified);
         self.beginning.login = Some(login.into());
     }
 

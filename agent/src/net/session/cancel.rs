@@ -12,7 +12,12 @@ use tracing::{debug, warn};
 use crate::{
     audit::{Cancel, CancelOutcome, Now, Stamp},
     net::{
-        cancels::Target, dial, error::chain, identify::Who, reach, throttle::Verdict,
+        cancels::{Found, Target},
+        dial,
+        error::chain,
+        identify::Who,
+        reach,
+        throttle::Verdict,
         worker::Context,
     },
     pg::startup,
@@ -25,17 +30,22 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
     let guesser = (flow.opener.uid, flow.opener.netns_cookie);
     let now = Instant::now();
-    let target = match context.guesses.check(&guesser, now) {
-        Verdict::Go => context.cancels.find(request.pid, request.key()),
+    let found = match context.guesses.check(&guesser, now) {
+        Verdict::Go => context.cancels.find(request.pid, request.key(), now),
         // Also when the key is right: else guessing could go on.
-        Verdict::Refused(_) => None,
+        Verdict::Refused(_) => Found::Ended,
     };
-    let outcome = match &target {
-        Some(target) => carry_out(context, target).await,
-        None => {
+    let (target, outcome) = match found {
+        Found::Live(target) => {
+            let outcome = carry_out(context, &target).await;
+            (Some(target), outcome)
+        }
+        // Its session was faster.
+        Found::Ended => (None, CancelOutcome::Refused),
+        Found::Nothing => {
             // Not slowed: nobody waits for an answer, and more than a few are refused.
             let _ = context.guesses.failed(&guesser, now);
-            CancelOutcome::Refused
+            (None, CancelOutcome::Refused)
         }
     };
     let record = Cancel {

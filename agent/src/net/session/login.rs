@@ -1,12 +1,12 @@
 //! Drives a handshake: between the startup packet and the first request.
 
-use std::{sync::Arc, time::Instant as Clock};
+use std::{net::SocketAddr, sync::Arc, time::Instant as Clock};
 
 use pgward_common::Flow;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tracing::debug;
 use zeroize::Zeroizing;
@@ -22,9 +22,10 @@ use crate::{
         recorder::Recorder,
         relay::{End, Peer},
         route::Route,
+        throttle::Verdict,
         worker::Context,
     },
-    pg::handshake::{self, Authenticated, Event, Handshake, Hello},
+    pg::handshake::{self, Authenticated, Event, Handshake, HandshakeError, Hello},
     tls::{Side, TlsError},
 };
 
@@ -32,6 +33,8 @@ use crate::{
 const WAITING_BYTES_MAX: usize = 128 * 1024;
 /// What a server may still say once it refused, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
+/// What a server says to who did not prove itself.
+const INVALID_PASSWORD: [u8; 5] = *b"28P01";
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -43,6 +46,43 @@ pub(super) struct Login<'a> {
     pub(super) hello: &'a Hello,
     pub(super) role: &'a [u8],
     pub(super) deadline: Instant,
+}
+
+/// Failures of the process, and of the role at its server.
+impl Login<'_> {
+    /// Refuses who failed too often.
+    pub(super) fn check_failures(&self) -> Result<(), Ending> {
+        let now = Instant::now();
+        let by_process = self.context.process_failures.check(&self.process(), now);
+        let by_role = self.context.role_failures.check(&self.server_role(), now);
+        for verdict in [by_process, by_role] {
+            if let Verdict::Refused(left) = verdict {
+                return Err(Ending::Throttled(left));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a failure, and waits as long as its answer is to wait.
+    async fn failed(&self) {
+        let now = Instant::now();
+        let by_process = self.context.process_failures.failed(&self.process(), now);
+        let by_role = self.context.role_failures.failed(&self.server_role(), now);
+        sleep(by_process.max(by_role)).await;
+    }
+
+    fn succeeded(&self) {
+        self.context.process_failures.succeeded(&self.process());
+        self.context.role_failures.succeeded(&self.server_role());
+    }
+
+    fn process(&self) -> (u32, u64) {
+        (self.flow.opener.tgid, self.flow.opener.start_boottime_ns)
+    }
+
+    fn server_role(&self) -> (SocketAddr, Box<[u8]>) {
+        (self.route.address, self.role.into())
+    }
 }
 
 /// A client that is logged in.
@@ -138,6 +178,12 @@ impl Login<'_> {
                 recorder.look_at_clocks();
                 let _ = recorder.session_start().map_err(Ending::NotRecorded)?;
             }
+            // Whoever did not prove itself hears of it in its time.
+            if matches!(fed, Err(HandshakeError::Application(_)))
+                || refused.flatten() == Some(INVALID_PASSWORD)
+            {
+                self.failed().await;
+            }
             sides.flush(&mut handshake).await?;
             fed.map_err(Ending::Handshake)?;
             if let Some(sqlstate) = refused {
@@ -148,6 +194,7 @@ impl Login<'_> {
                 return Err(Ending::Refused { sqlstate });
             }
             if ready {
+                self.succeeded();
                 let authenticated = handshake.finish().expect("it said that it is ready");
                 let Sides {
                     server, from_client, from_server, consumed, answered, encrypted, ..

@@ -19,7 +19,7 @@ use std::{
 use pgward_common::Flow;
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::debug;
 use zeroize::Zeroizing;
@@ -38,7 +38,6 @@ use super::{
     registry::Shown,
     relay::Relay,
     route::Route,
-    throttle::Verdict,
     worker::Context,
     writers::Registration,
 };
@@ -162,7 +161,7 @@ async fn run_session(
     let channel = opened.channel();
     let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
     let Startup { minor, parameters, deadline } = startup;
-    let settings = &route.destination.settings;
+    let settings = &route.destination.settings.clone();
     let hello = recorder::Hello {
         minor,
         parameters: &parameters,
@@ -174,9 +173,12 @@ async fn run_session(
     let role: Box<[u8]> = hello.user().into();
     let mut recorder =
         Recorder::new(context.recording.clone(), entry, flow, who.clone(), registration, hello);
+    let account = route.destination.account(&role).map(|(account, _)| account.clone());
+    // An account's login is not for applications that prove nothing, nor for servers of their choice.
+    let ours = account.as_ref().is_some_and(|a| a.password.is_some() || a.login != a.role);
+    let route = if ours { route.trusted() } else { route };
     let logged_in = {
-        let account = route.destination.account(&role);
-        let login = account.map_or(&*role, |(account, _)| account.login.as_bytes());
+        let login = account.as_ref().map_or(&*role, |account| account.login.as_bytes());
         let stamp = settings.stamp_application_name.then(|| {
             let own = parameters.value(b"application_name").unwrap_or_default();
             Stamp::new(own, &origin(&who))
@@ -186,19 +188,10 @@ async fn run_session(
             Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
         let attempt = Box::pin(async {
             allowed(settings, &leg, &parameters)?;
-            let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
-            let by_role = (route.destination.index, role.clone());
-            let checked = Instant::now();
-            for verdict in [
-                context.process_failures.check(&by_process, checked),
-                context.role_failures.check(&by_role, checked),
-            ] {
-                if let Verdict::Refused(left) = verdict {
-                    return Err(Ending::Throttled(left));
-                }
-            }
+            login.check_failures()?;
             let mut reached = login.reach().await.map_err(Ending::Unreached)?;
-            recorder.reached(reached.tls.as_ref(), hello.login());
+            let verified = settings.server_tls(route.address).name();
+            recorder.reached(reached.tls.as_ref().map(|tls| (tls, verified)), hello.login());
             login.greet(&mut reached.leg).await.map_err(|error| {
                 Ending::Relayed(Ok(super::relay::End::Broken(super::relay::Peer::Server, error)))
             })?;
@@ -209,9 +202,9 @@ async fn run_session(
                 client_binding: binding(settings.client.channel_binding),
                 server_leg: reached.described.clone(),
                 server_binding: binding(settings.server.channel_binding),
-                mode: mode(settings.auth.mode),
+                mode: if ours { Mode::Terminate } else { mode(settings.auth.mode) },
                 upgrade: if settings.auth.upgrade { Upgrade::Yes } else { Upgrade::No },
-                accepted: accepted(settings, &role),
+                accepted: if ours { Accepted::default() } else { accepted(settings, &role) },
                 random: Random {
                     client_nonce: random(),
                     server_nonce: random(),
@@ -220,21 +213,7 @@ async fn run_session(
                 },
             };
             let handshake = Handshake::new(terms);
-            let done = login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await;
-            match &done {
-                Ok(_) => {
-                    context.process_failures.succeeded(&by_process);
-                    context.role_failures.succeeded(&by_role);
-                }
-                Err(ending) if ending.is_failed_login() => {
-                    let failed = Instant::now();
-                    let delay = context.process_failures.failed(&by_process, failed);
-                    let delay = delay.max(context.role_failures.failed(&by_role, failed));
-                    sleep(delay).await;
-                }
-                Err(_) => {}
-            }
-            done
+            login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await
         });
         tokio::select! {
             biased;

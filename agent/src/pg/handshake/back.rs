@@ -1,11 +1,13 @@
 //! The server's direction.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::course::OAUTHBEARER;
 use super::course::{Demand, Offered, wants_secret};
 use super::{
-    Binding, Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step,
+    Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step, Then,
     Turn,
 };
 use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
@@ -13,7 +15,7 @@ use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError
 use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
 use crate::pg::frontend::{Frontend, SaslInitialResponse};
 use crate::pg::list::Terminated;
-use crate::pg::scram::{self, ScramError};
+use crate::pg::scram::{self, ScramError, Verifier};
 use crate::pg::session::CancelKey;
 
 /// Largest length field of authentication requests: a GSSAPI token of 64 KiB.
@@ -60,6 +62,7 @@ impl Handshake {
         match self.step {
             Step::Started
             | Step::Comparing { .. }
+            | Step::Pretending(_)
             | Step::Beginning(_)
             | Step::Answered(_)
             | Step::Content
@@ -197,6 +200,12 @@ impl Handshake {
                 let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
                 self.compare(challenge, verifier, refetched)
             }
+            (Step::Pretending(client), Authentication::SaslContinue(data)) => {
+                let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
+                let (seed, user) = (&self.terms.random.mock_seed, &self.terms.user);
+                let verifier = Verifier::mock_of(&challenge, seed, user);
+                self.ask_application(Arc::new(verifier), Then::Nobody)
+            }
             (Step::Beginning(client), Authentication::SaslContinue(data)) => {
                 let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
                 let (salt, iterations) = (challenge.salt().to_vec(), challenge.iterations());
@@ -211,7 +220,10 @@ impl Handshake {
             }
             // Accepted before it proved anything: not the server that has the secret.
             (
-                Step::Comparing { .. } | Step::Beginning(_) | Step::Answered(_),
+                Step::Comparing { .. }
+                | Step::Pretending(_)
+                | Step::Beginning(_)
+                | Step::Answered(_),
                 Authentication::Ok,
             ) => Err(HandshakeError::Server(ScramError::NotAuthenticated)),
             (Step::Content, Authentication::Ok) => {
@@ -246,12 +258,7 @@ impl Handshake {
     /// Passes the server's demand on, and from here on what the two say.
     pub(super) fn relay(&mut self, demand: Demand) -> Result<(), HandshakeError> {
         let asked = std::mem::take(&mut self.asked);
-        let terms = &self.terms;
-        let required = [terms.client_binding, terms.server_binding].contains(&Binding::Require);
         let relaying = match demand {
-            Demand::Scram { plain: _, plus: _ } if required => {
-                return Err(Refusal::RelayedWithoutBinding.into());
-            }
             Demand::Scram { plain: Offered::No, plus: _ } => {
                 return Err(Refusal::RelayedWithoutBinding.into());
             }
@@ -307,7 +314,12 @@ impl Handshake {
                 let relaying = Relaying::Scram { begun, plus, signed: Offered::Yes };
                 Step::Relaying(relaying, Turn::Server)
             }
-            (Relaying::Scram { .. } | Relaying::Oauth, Authentication::SaslContinue(_))
+            (Relaying::Scram { .. }, Authentication::SaslContinue(data)) => {
+                // Its first is checked; what follows in an exchange of SCRAM is `SASLFinal`.
+                scram::check_server_first(data).map_err(HandshakeError::Server)?;
+                Step::Relaying(relaying, Turn::Client)
+            }
+            (Relaying::Oauth, Authentication::SaslContinue(_))
             | (Relaying::Gss(_), Authentication::GssContinue(_)) => {
                 Step::Relaying(relaying, Turn::Client)
             }

@@ -5,7 +5,8 @@
 //! | SCRAM | yes | [`Course::Terminate`]: the application proves itself to us, we prove ourselves to the server |
 //! | SCRAM | no | [`Course::Relay`], or with [`Mode::Terminate`] an exchange that cannot succeed |
 //! | nothing, but took our certificate | yes | [`Course::Prove`]: the application proves itself, the server is content |
-//! | nothing, MD5, clear text | yes, and upgrading | [`Course::Prove`]: so, and we give the server what it wants |
+//! | nothing | yes, and upgrading | [`Course::Prove`]: so |
+//! | MD5, clear text | of an account, and upgrading | [`Course::Prove`]: so, and we give the server what it wants |
 //! | the same | else | [`Course::Relay`] where accepted by name, refused where not |
 //! | GSSAPI, SSPI, OAUTHBEARER | - | [`Course::Relay`] where accepted by name, refused where not |
 

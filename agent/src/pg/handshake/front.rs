@@ -1,6 +1,6 @@
 //! The application's direction.
 
-use super::course::{Demand, Offered};
+use super::course::{Demand, OAUTHBEARER, Offered};
 use super::{
     Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then, Turn,
 };
@@ -52,6 +52,7 @@ impl Handshake {
             Step::Started
             | Step::Wanting(_)
             | Step::Comparing { .. }
+            | Step::Pretending(_)
             | Step::Stale(_)
             | Step::Beginning(_)
             | Step::KeysWanted(_)
@@ -132,6 +133,9 @@ impl Handshake {
         };
         let begun = Relaying::Scram { begun: Offered::Yes, plus, signed };
         let initial = SaslInitialResponse::read(body).map_err(Error::client)?;
+        if initial.mechanism == OAUTHBEARER {
+            return Ok(Relaying::Oauth);
+        }
         if initial.mechanism != scram::PLAIN {
             // Another of the mechanisms that were left in the list; the server judges it.
             return Ok(begun);

@@ -286,6 +286,8 @@ enum Step {
     Wanting(Demand),
     /// The server owes its challenge, whose salt is compared.
     Comparing { verifier: Arc<Verifier>, client: scram::Client, refetched: Refetched },
+    /// The same for a role without a secret, of which nothing will be proven.
+    Pretending(scram::Client),
     /// The driver owes another verifier.
     Stale(scram::Challenge),
     /// The application owes the beginning of its exchange.
@@ -469,19 +471,23 @@ impl Handshake {
         credentials: Credentials,
     ) -> Result<(), HandshakeError> {
         let terms = &self.terms;
-        let course = course::course(
-            demand,
-            terms.mode,
-            terms.upgrade,
-            credentials.secret(),
-            terms.accepted,
-        )?;
+        let required = [terms.client_binding, terms.server_binding].map(|b| b == Binding::Require);
+        let secret = credentials.secret();
+        let course = course::course(demand, terms.mode, terms.upgrade, secret, terms.accepted)?;
+        match (course, required) {
+            (course::Course::Relay, [true, _] | [_, true]) => {
+                return Err(Refusal::RelayedWithoutBinding.into());
+            }
+            (course::Course::Prove, [_, true]) => return Err(Refusal::ServerWithoutBinding.into()),
+            _ => {}
+        }
         match (course, credentials) {
             (course::Course::Relay, _) => self.relay(demand),
             (course::Course::Pretend, _) | (_, Credentials::Absent) => {
-                // Asks the server for nothing: there is nobody to be logged in.
-                let verifier = Verifier::mock(&self.terms.random.mock_seed, &self.terms.user);
-                self.ask_application(Arc::new(verifier), Then::Nobody)
+                // The server is asked for its challenge as for any role: what it says of unknown ones is what they hear.
+                let client = self.begin_with_server(demand)?;
+                self.step = Step::Pretending(client);
+                Ok(())
             }
             (course::Course::Terminate, Credentials::Shared(verifier)) => {
                 let client = self.begin_with_server(demand)?;

@@ -121,6 +121,9 @@ impl Refusal {
                 "pgward on this host requires scram-sha-256 (destination.auth.require), and ended the connection before any \
                  secret was sent."
             }
+            Self::AccountWithoutPassword => {
+                "pgward on this host ended the connection before a secret was sent to the server."
+            }
             _ => "pgward on this host ended the connection before any secret was sent.",
         };
         Reply {
