@@ -148,7 +148,8 @@ pub(super) fn check(
     if let (Some(place), Some(lookup)) = (&auth.lookup, &auth.settings.lookup)
         && lookup.password.is_none()
         && !certificate
-        && !trusted(&auth.settings, &lookup.login)
+        // Elsewhere a server that asks a lookup for nothing is refused.
+        && auth.settings.require != AuthRequire::Any
     {
         nothing_to_log_in_with(document, place, &lookup.login);
     }
@@ -163,7 +164,8 @@ pub(super) fn check(
         if account.password.is_none()
             && !certificate
             && !recoverable
-            && !trusted(&auth.settings, &account.login)
+            // Else a server that asks an account for nothing is refused.
+            && !auth.settings.upgrade
         {
             nothing_to_log_in_with(document, place, &account.login);
         }
@@ -175,20 +177,6 @@ fn nothing_to_log_in_with(document: &Document<'_>, place: &Place, login: &str) {
     let hint = "add `password_file`, `password_env` or `password_command`, or a certificate in \
                 `[destination.server]`";
     document.problem(place, message, Some(hint.to_owned()));
-}
-
-/// Whether the server may let `login` in without asking for anything.
-fn trusted(auth: &AuthSettings, login: &str) -> bool {
-    match auth.require {
-        AuthRequire::Any => true,
-        AuthRequire::ScramSha256 => {
-            auth.upgrade
-                || auth.exceptions.iter().any(|exception| {
-                    exception.methods.contains(&WeakMethod::Trust)
-                        && exception.roles.contain(login.as_bytes())
-                })
-        }
-    }
 }
 
 fn exceptions(

@@ -231,6 +231,11 @@ fn settings_without_effect_and_contradictions_are_refused() {
             "account = [{ role = 'r', verifier_file = '/f', login = 's' }]",
             &["3 destination[0].account[0]: found no secret to log in with as `s`"],
         ),
+        // An exception lets applications in that prove nothing, and none of them as an account.
+        (
+            "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.exception = [{ roles = ['s'], methods = ['trust'], reason = 'x' }]",
+            &["3 destination[0].account[0]: found no secret to log in with as `s`"],
+        ),
         (
             "account = [{ role = 'r', application_password_env = 'P' }]",
             &["3 destination[0].account[0]: found no secret to log in with as `r`"],
@@ -259,7 +264,7 @@ fn settings_without_effect_and_contradictions_are_refused() {
         "server = { tls = 'require', negotiation = 'direct', name = 'x', certificate = '/c', key = '/k' }",
         "account = [{ role = 'r', verifier_file = '/f' }]",
         "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nserver = { certificate = '/c', key = '/k' }",
-        "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.exception = [{ roles = ['s'], methods = ['trust'], reason = 'x' }]",
+        "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.upgrade = true",
         "auth.lookup = { login = 'l' }\nauth.require = 'any'",
         "auth.verifiers = '/v'\nauth.upgrade = true",
     ] {
