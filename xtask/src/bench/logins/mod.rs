@@ -86,8 +86,6 @@ enum Way {
     Pooled,
     /// pgbouncer, whose server sessions are used once.
     Fresh,
-    /// The same, with another role at the server, whose password it knows.
-    FreshMapped,
     /// The agent passes SCRAM on.
     Relay,
     /// The agent carries SCRAM out on both legs, with the server's verifier.
@@ -97,22 +95,14 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 7] = [
-        Self::Direct,
-        Self::Pooled,
-        Self::Fresh,
-        Self::FreshMapped,
-        Self::Relay,
-        Self::Terminate,
-        Self::Mapped,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Direct, Self::Pooled, Self::Fresh, Self::Relay, Self::Terminate, Self::Mapped];
 
     fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Pooled => "pgbouncer, sessions kept",
             Self::Fresh => "pgbouncer, sessions once",
-            Self::FreshMapped => "pgbouncer, once, mapped",
             Self::Relay => "pgward relay",
             Self::Terminate => "pgward terminate",
             Self::Mapped => "pgward mapped",
@@ -123,12 +113,7 @@ impl Way {
     fn has(self, legs: Legs) -> bool {
         match self {
             Self::Direct => legs.client == legs.server,
-            Self::Pooled
-            | Self::Fresh
-            | Self::FreshMapped
-            | Self::Relay
-            | Self::Terminate
-            | Self::Mapped => true,
+            Self::Pooled | Self::Fresh | Self::Relay | Self::Terminate | Self::Mapped => true,
         }
     }
 }
@@ -401,7 +386,7 @@ mod tests {
         };
         let cases = Case::all();
         assert_eq!(unique(cases.iter().map(|case| case.name()).collect()), (11, 11));
-        assert_eq!(unique(Way::ALL.iter().map(|way| way.name().to_owned()).collect()), (7, 7));
+        assert_eq!(unique(Way::ALL.iter().map(|way| way.name().to_owned()).collect()), (6, 6));
         assert!(cases.iter().all(|case| !case.ways().is_empty()));
     }
 }

@@ -17,8 +17,7 @@ const TLS_SESSION_KIB_MAX: f64 = 90.0;
 const CLEAR_SESSION_KIB_MAX: f64 = 40.0;
 
 /// The same proxies, in the order of the table of CPU.
-const PROXIES: [Way; 6] =
-    [Way::Pooled, Way::Fresh, Way::FreshMapped, Way::Relay, Way::Terminate, Way::Mapped];
+const PROXIES: [Way; 5] = [Way::Pooled, Way::Fresh, Way::Relay, Way::Terminate, Way::Mapped];
 
 /// Makes the Markdown text.
 pub(super) fn document(
@@ -42,9 +41,9 @@ pub(super) fn document(
          of the process in between. Figures of different runs or machines can't be compared, ratios can.\n\n\
          pgbouncer passes SCRAM through with the verifiers of its user list, in session mode. `kept` uses server sessions \
          again, as it is made for, so that most logins never reach the server; `once` closes each behind its client \
-         (`server_lifetime = 0`), so that it logs in at the server as often as the others. `mapped` logs in as another role \
-         with a password that the proxy knows. pgward intercepts, with attribution and the query log on: `relay` passes SCRAM \
-         on, `terminate` carries it out on both legs with a verifier file.\n\n"
+         (`server_lifetime = 0`), so that it logs in at the server as often as the others. pgward intercepts, with attribution and the query log on: `relay` passes SCRAM \
+         on, `terminate` carries it out on both legs with a verifier file, `mapped` logs in at the server as another role, with a \
+         password; pgbouncer 1.18 can't do that when both legs are SCRAM.\n\n"
     )?;
     text.push_str(&environment());
     tables.logins(&mut text)?;
@@ -76,8 +75,7 @@ impl Tables<'_> {
         )?;
         let header = Way::ALL.map(Way::name).join(" | ");
         let ratios = [Way::Relay, Way::Terminate, Way::Mapped];
-        let header =
-            format!("{header} | relay of once | terminate of once | mapped of once, mapped");
+        let header = format!("{header} | relay of once | terminate of once | mapped of once");
         writeln!(text, "| legs | {header} |")?;
         writeln!(text, "| --- |{}", " --: |".repeat(Way::ALL.len() + ratios.len()))?;
         for legs in Legs::all() {
@@ -87,8 +85,7 @@ impl Tables<'_> {
                 write!(text, " {} |", shown(self.rate(case, way), 0))?;
             }
             for way in ratios {
-                let other = if way == Way::Mapped { Way::FreshMapped } else { Way::Fresh };
-                write!(text, " {} |", shown(self.ratio(case, way, other), 2))?;
+                write!(text, " {} |", shown(self.ratio(case, way, Way::Fresh), 2))?;
             }
             text.push('\n');
         }
@@ -196,7 +193,7 @@ impl Tables<'_> {
             let pairs = [
                 (Way::Relay, Way::Fresh),
                 (Way::Terminate, Way::Fresh),
-                (Way::Mapped, Way::FreshMapped),
+                (Way::Mapped, Way::Fresh),
                 (Way::Terminate, Way::Pooled),
             ];
             for (way, other) in pairs {

@@ -1,4 +1,4 @@
-//! Everything that stands between a client and the server: four pgbouncers, two with mapped accounts, and an agent.
+//! Everything that stands between a client and the server: four pgbouncers and an agent.
 //!
 //! The agent has a destination for each mode and each server leg; which one a client meets depends on the address that it
 //! asks for: 127.0.0.1x relays, 127.0.0.2x terminates, 127.0.0.3x maps; x1 is clear text to the server, x2 TLS.
@@ -44,7 +44,7 @@ fn address(way: Way, server: Encryption) -> String {
         Way::Relay => 10,
         Way::Terminate => 20,
         Way::Mapped => 30,
-        Way::Direct | Way::Pooled | Way::Fresh | Way::FreshMapped => return "127.0.0.1".to_owned(),
+        Way::Direct | Way::Pooled | Way::Fresh => return "127.0.0.1".to_owned(),
     };
     let last = match server {
         Encryption::Clear => 1,
@@ -85,7 +85,7 @@ impl<'a> Sites<'a> {
     pub(super) fn start(bench: &'a Bench) -> Result<Self> {
         let secrets = Secrets::make(bench)?;
         let mut pgbouncers = Vec::new();
-        for way in [Way::Pooled, Way::Fresh, Way::FreshMapped] {
+        for way in [Way::Pooled, Way::Fresh] {
             for server in Encryption::ALL {
                 let (process, port) = start_pgbouncer(bench, way, server, &secrets)
                     .with_context(|| format!("starting {}", way.name()))?;
@@ -106,14 +106,14 @@ impl<'a> Sites<'a> {
             Case::Handshake(_) => Legs { client: Encryption::Tls, server: Encryption::Clear },
         };
         let (user, password) = match way {
-            Way::FreshMapped | Way::Mapped => (APPLICATION, APPLICATION_PASSWORD),
+            Way::Mapped => (APPLICATION, APPLICATION_PASSWORD),
             Way::Direct | Way::Pooled | Way::Fresh | Way::Relay | Way::Terminate => {
                 (SUPERUSER, self.bench.cluster.password())
             }
         };
         let (port, cgroup, pid) = match way {
             Way::Direct => (self.bench.cluster.port(), &self.bench.cgroup, None),
-            Way::Pooled | Way::Fresh | Way::FreshMapped => {
+            Way::Pooled | Way::Fresh => {
                 let mut all = self.pgbouncers.iter();
                 let found = all.find(|(own, server, ..)| (*own, *server) == (way, legs.server));
                 let (.., process, port) = found.context("not started")?;
@@ -148,8 +148,6 @@ impl<'a> Sites<'a> {
 struct Secrets {
     /// Verifiers of the server's role and of the application; pgbouncer's format is the agent's too.
     verifiers: PathBuf,
-    /// That of the application alone: pgbouncer prefers a verifier to the password that it is told to use.
-    application: PathBuf,
     /// Password of the server's role.
     password: PathBuf,
 }
@@ -170,10 +168,7 @@ impl Secrets {
                  WHERE rolname IN ('{SUPERUSER}', '{APPLICATION}')"
             ),
         )?;
-        let application = verifiers.lines().find(|line| line.contains(APPLICATION));
-        let application = application.context("the application has a verifier")?;
         Ok(Self {
-            application: bench.pki.write_secret("application", &format!("{application}\n"))?,
             verifiers: bench.pki.write_secret("verifiers", &verifiers)?,
             password: bench.pki.write_secret("password", bench.cluster.password())?,
         })
@@ -228,12 +223,8 @@ fn start_pgbouncer(
     // The folder of the run goes with all that is in it.
     let folder = folder.keep();
     let good = bench.pki.server(pki::Server::Good);
-    let users = match way {
-        Way::FreshMapped => &secrets.application,
-        _ => &secrets.verifiers,
-    };
     let copies = [
-        (users, "users"),
+        (&secrets.verifiers, "users"),
         (&good.certificate, "certificate.pem"),
         (&good.key, "key.pem"),
         (&bench.pki.roots(), "roots.pem"),
@@ -245,19 +236,16 @@ fn start_pgbouncer(
         Encryption::Clear => "disable",
         Encryption::Tls => "verify-full",
     };
-    let (lifetime, account) = match way {
-        Way::FreshMapped => {
-            (0, format!("user={SUPERUSER} password='{}'", bench.cluster.password()))
-        }
-        Way::Fresh => (0, String::new()),
-        _ => (86400, String::new()),
+    let lifetime = match way {
+        Way::Fresh => 0,
+        _ => 86400,
     };
     let config = folder.join("pgbouncer.ini");
     let at = folder.display();
     fs::write(
         &config,
         format!(
-            "[databases]\npostgres = host=127.0.0.1 port={} {account}\n[pgbouncer]\n\
+            "[databases]\npostgres = host=127.0.0.1 port={}\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = scram-sha-256\nauth_file = {at}/users\nlogfile = {at}/log\n\
              pool_mode = session\nmax_client_conn = 2000\ndefault_pool_size = 1200\n\
