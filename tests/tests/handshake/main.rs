@@ -5,6 +5,7 @@ mod agents;
 mod drivers;
 mod hostile;
 mod matrix;
+mod scenes;
 mod servers;
 mod sweep;
 mod upstream;
