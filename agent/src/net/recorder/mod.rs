@@ -219,7 +219,10 @@ impl Recorder {
         match event {
             Event::Demand(demand) => self.beginning.demanded(demand),
             Event::NegotiatedMinor(minor) => self.beginning.minor = minor,
-            Event::Authenticated(how) => self.beginning.how = Some(how),
+            Event::Authenticated(how) => {
+                self.beginning.how = Some(how);
+                let _ = self.entry.shown.handshake.set(beginning::kind(how));
+            }
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::BackendKeyData { pid, server_key: _, client_key: _ } => {
                 self.beginning.backend_pid = Some(pid);
@@ -239,6 +242,8 @@ impl Recorder {
     /// What is known of the connection to the server.
     pub fn reached(&mut self, tls: Option<&tls::Parameters>, login: &[u8]) {
         self.beginning.server_tls = tls.map(described);
+        let shown = self.beginning.server_tls.as_deref().map(Into::into);
+        let _ = self.entry.shown.server_tls.set(shown);
         self.beginning.login = Some(login.into());
     }
 

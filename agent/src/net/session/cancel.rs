@@ -35,6 +35,7 @@ pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &
         None => {
             // Not slowed: nobody waits for an answer, and more than a few are refused.
             let _ = context.guesses.failed(&guesser, now);
+            context.registry.cancel_dropped();
             CancelOutcome::Refused
         }
     };
