@@ -78,7 +78,7 @@
 //! | `params[].value` | statement | value; `null` for NULL; base64 in binary format | on what |
 //! | `params[].omitted` | statement | the value is left out because all values of the record together are too long | |
 //! | `outcome` | statement cancel | how it ended; `unfinished`: what the server did is not known | result |
-//! | `sqlstate` | statement session_end | code of the error it ended with | result |
+//! | `sqlstate` | statement session_end refused | code of the error it ended with | result |
 //! | `commit_sqlstate` | statement | code of the error with which the server undid it when it was to commit | result |
 //! | `tag` | statement | the server's command tag of the last result | result, on what |
 //! | `rows` | statement | rows sent to the client; rows changed are in `tag` | result |

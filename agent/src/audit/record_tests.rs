@@ -305,6 +305,7 @@ fn samples() -> Vec<Value> {
         agent(Record::Refused(&Refused {
             reason: "refused_storage",
             detail: Some("d"),
+            sqlstate: Some(*b"53300"),
             actor,
             destination: Some(destination),
             count: 1,

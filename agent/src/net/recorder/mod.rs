@@ -219,7 +219,10 @@ impl Recorder {
         match event {
             Event::Demand(demand) => self.beginning.demanded(demand),
             Event::NegotiatedMinor(minor) => self.beginning.minor = minor,
-            Event::Authenticated(how) => self.beginning.how = Some(how),
+            Event::Authenticated(how) => {
+                self.beginning.how = Some(how);
+                let _ = self.entry.shown.handshake.set(beginning::kind(how));
+            }
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::BackendKeyData { pid, server_key: _, client_key: _ } => {
                 self.beginning.backend_pid = Some(pid);
@@ -240,6 +243,8 @@ impl Recorder {
     pub fn reached(&mut self, tls: Option<(&tls::Parameters, &'static str)>, login: &[u8]) {
         self.beginning.server_tls = tls.map(|(tls, _)| described(tls));
         self.beginning.server_verified = tls.map(|(_, verified)| verified);
+        let shown = self.beginning.server_tls.as_deref().map(Into::into);
+        let _ = self.entry.shown.server_tls.set(shown);
         self.beginning.login = Some(login.into());
     }
 

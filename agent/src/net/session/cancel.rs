@@ -45,6 +45,7 @@ pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &
         Found::Nothing => {
             // Not slowed: nobody waits for an answer, and more than a few are refused.
             let _ = context.guesses.failed(&guesser, now);
+            context.registry.cancel_dropped();
             (None, CancelOutcome::Refused)
         }
     };

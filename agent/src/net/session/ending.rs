@@ -235,6 +235,7 @@ impl SentAway<'_> {
         let record = Refused {
             reason: self.reason,
             detail: Some(self.detail),
+            sqlstate: self.reply.as_ref().map(|reply| reply.sqlstate),
             actor: Some(&self.who.full),
             destination: Some(dial::destination(self.flow)),
             count: 1,

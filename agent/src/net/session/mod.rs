@@ -136,6 +136,8 @@ async fn run_session(
         tier: context.recording.tier,
         who: OnceLock::from(who.clone()),
         startup: OnceLock::new(),
+        server_tls: OnceLock::new(),
+        handshake: OnceLock::new(),
         netns_cookie: flow.opener.netns_cookie,
         state: AtomicU8::new(0),
         backend_pid: AtomicU32::new(0),
@@ -236,6 +238,7 @@ async fn run_session(
         Err(ending) => {
             let goodbye = recorder.client_said_goodbye();
             let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
+            context.registry.ended(explained.reason);
             return Box::pin(end(leg, recorder, explained, true, (consumed, 0))).await;
         }
     };
