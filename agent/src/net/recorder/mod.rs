@@ -228,7 +228,7 @@ impl Recorder {
                 self.beginning.backend_pid = Some(pid);
                 self.entry.shown.backend_pid.store(pid, Ordering::Relaxed);
             }
-            Event::ServerError { sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
+            Event::ServerError { sqlstate, blame: _ } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
             Event::CredentialsWanted
             | Event::VerifierStale

@@ -1,14 +1,18 @@
 //! Drives a handshake: between the startup packet and the first request.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant as Clock};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
 
 use pgward_common::Flow;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
-use tracing::debug;
+use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{ending::Ending, random};
@@ -25,16 +29,19 @@ use crate::{
         throttle::Verdict,
         worker::Context,
     },
-    pg::handshake::{self, Authenticated, Event, Handshake, HandshakeError, Hello},
+    pg::{
+        self,
+        handshake::{self, Authenticated, Blame, Event, Handshake, HandshakeError, Hello},
+    },
     tls::{Side, TlsError},
 };
 
-/// Bytes of one side that are kept while the other is waited for; then no more are read.
-const WAITING_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one side that are kept while the other is waited for; then no more are read. More than any message of a handshake.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// What a server may still say once it refused, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
-/// What a server says to who did not prove itself.
-const INVALID_PASSWORD: [u8; 5] = *b"28P01";
+/// What is left before the deadline for the answer to a failure.
+const ANSWER_ROOM: Duration = Duration::from_millis(200);
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -44,17 +51,25 @@ pub(super) struct Login<'a> {
     pub(super) route: &'a Route,
     pub(super) flow: &'a Flow,
     pub(super) hello: &'a Hello,
+    /// What the server gets of it.
+    pub(super) packet: &'a [u8],
     pub(super) role: &'a [u8],
     pub(super) deadline: Instant,
 }
 
 /// Failures of the process, and of the role at its server.
 impl Login<'_> {
-    /// Refuses who failed too often.
+    /// Refuses who failed too often. Asked before the server is bothered, and again before each thing that a client proves
+    /// itself by: whoever opened many connections before does not get many guesses.
     pub(super) fn check_failures(&self) -> Result<(), Ending> {
-        let now = Instant::now();
-        let by_process = self.context.process_failures.check(&self.process(), now);
-        let by_role = self.context.role_failures.check(&self.server_role(), now);
+        let (context, now) = (self.context, Instant::now());
+        let (tgid, start) = self.process();
+        let by_process = context.process_failures.check(&(tgid, start), now);
+        let by_role =
+            match context.known_logins.has(&(tgid, start, self.route.address, self.role.into())) {
+                true => Verdict::Go,
+                false => context.role_failures.check(&self.server_role(), now),
+            };
         for verdict in [by_process, by_role] {
             if let Verdict::Refused(left) = verdict {
                 return Err(Ending::Throttled(left));
@@ -63,25 +78,26 @@ impl Login<'_> {
         Ok(())
     }
 
-    /// Counts a failure, and waits as long as its answer is to wait.
+    /// Counts a failure, and waits as long as its answer is to wait: not so long that the deadline would answer.
     async fn failed(&self) {
         let now = Instant::now();
         let by_process = self.context.process_failures.failed(&self.process(), now);
         let by_role = self.context.role_failures.failed(&self.server_role(), now);
-        sleep(by_process.max(by_role)).await;
+        let until = now + by_process.max(by_role);
+        sleep_until(until.min(self.deadline.checked_sub(ANSWER_ROOM).unwrap_or(now))).await;
     }
 
     fn succeeded(&self) {
-        self.context.process_failures.succeeded(&self.process());
-        self.context.role_failures.succeeded(&self.server_role());
+        let (tgid, start) = self.process();
+        self.context.known_logins.add((tgid, start, self.route.address, self.role.into()));
     }
 
     fn process(&self) -> (u32, u64) {
         (self.flow.opener.tgid, self.flow.opener.start_boottime_ns)
     }
 
-    fn server_role(&self) -> (SocketAddr, Box<[u8]>) {
-        (self.route.address, self.role.into())
+    fn server_role(&self) -> (u64, SocketAddr, Box<[u8]>) {
+        (self.flow.opener.netns_cookie, self.route.address, self.role.into())
     }
 }
 
@@ -137,6 +153,9 @@ impl Login<'_> {
         let mut account_password = None;
         let mut keys = None;
         loop {
+            if handshake.wants_client() && !sides.from_client.is_empty() {
+                self.check_failures()?;
+            }
             let fed = sides.feed(&mut handshake);
             let mut ready = false;
             let mut refused = None;
@@ -150,8 +169,8 @@ impl Login<'_> {
                     | Event::AccountRefused => {
                         // Before anything is waited for, the other side gets what it has to get.
                         sides.flush(&mut handshake).await?;
-                        self.answer(&mut handshake, &event, &mut sides, &mut account_password)
-                            .await?;
+                        let password = &mut account_password;
+                        self.answer(&mut handshake, &event, &mut sides, password, recorder).await?;
                         wanted = true;
                     }
                     Event::BackendKeyData { pid, server_key, client_key } => {
@@ -161,7 +180,7 @@ impl Login<'_> {
                             client_key: client_key.clone(),
                         });
                     }
-                    Event::ServerError { sqlstate } => refused = Some(*sqlstate),
+                    Event::ServerError { sqlstate, blame } => refused = Some((*sqlstate, *blame)),
                     Event::Ready => ready = true,
                     Event::Terminate => {
                         recorder.handshake(event);
@@ -180,13 +199,13 @@ impl Login<'_> {
             }
             // Whoever did not prove itself hears of it in its time.
             if matches!(fed, Err(HandshakeError::Application(_)))
-                || refused.flatten() == Some(INVALID_PASSWORD)
+                || matches!(refused, Some((_, Blame::Application)))
             {
                 self.failed().await;
             }
             sides.flush(&mut handshake).await?;
             fed.map_err(Ending::Handshake)?;
-            if let Some(sqlstate) = refused {
+            if let Some((sqlstate, _)) = refused {
                 if sqlstate.is_some_and(|code| code.starts_with(b"28")) {
                     self.asked().forget();
                 }
@@ -229,6 +248,7 @@ impl Login<'_> {
         event: &Event,
         sides: &mut Sides<'_>,
         password: &mut Option<Arc<SecretSlice<u8>>>,
+        recorder: &mut Recorder,
     ) -> Result<(), Ending> {
         let asked = self.asked();
         match event {
@@ -256,7 +276,7 @@ impl Login<'_> {
                 handshake.handle_password(secret).map_err(Ending::Handshake)
             }
             Event::AccountRefused => {
-                self.try_again(handshake, sides, password.take()).await;
+                self.try_again(handshake, sides, password.take(), recorder).await;
                 Ok(())
             }
             _ => Ok(()),
@@ -269,13 +289,16 @@ impl Login<'_> {
         handshake: &mut Handshake,
         sides: &mut Sides<'_>,
         refused: Option<Arc<SecretSlice<u8>>>,
+        recorder: &mut Recorder,
     ) {
         let account = self.route.destination.account(self.role);
         if let (Some((_, secrets)), Some(refused)) = (account, &refused) {
             secrets.evict_password(refused).await;
         }
         let Ok(reached) = self.reach().await else { return handshake.give_up() };
+        info!(role = %self.role.escape_ascii(), "the server refused an account: tried again with its password read anew");
         sides.encrypted = reached.encrypted();
+        self.record_reached(recorder, &reached);
         let Reached { leg, described, tls: _ } = reached;
         sides.server = leg;
         sides.from_server.clear();
@@ -300,13 +323,16 @@ impl Login<'_> {
         reach::reach(&context.dialer, self.flow, self.route, None, self.deadline).await
     }
 
+    /// What is known of the connection to the server, for the record.
+    pub(super) fn record_reached(&self, recorder: &mut Recorder, reached: &Reached) {
+        let verified = self.route.destination.settings.server_tls(self.route.address).name();
+        let tls = reached.tls.as_ref().map(|tls| (tls, verified));
+        recorder.reached(tls, self.hello.login());
+    }
+
     /// Sends the startup packet.
     pub(super) async fn greet(&self, server: &mut Leg) -> std::io::Result<()> {
-        let mut packet = Vec::new();
-        let written = self.hello.write(&mut packet);
-        written.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
-        server.write_all(&packet).await?;
-        server.flush().await
+        write(server, self.packet).await
     }
 
     fn asked(&self) -> Asked<'_> {
@@ -382,6 +408,16 @@ impl Sides<'_> {
                 }
                 Err(error) => Err(Ending::Relayed(Ok(End::Broken(Peer::Client, error)))),
             },
+            // Neither has room: both wait for the other to be read first.
+            else => {
+                let limit = pg::error::LimitFault::MessageHeld {
+                    tag: self.from_server.first().copied().unwrap_or_default(),
+                    found: WAITING_BYTES_MAX as u32,
+                    max: WAITING_BYTES_MAX as u32,
+                };
+                let error = pg::Error::Limit { side: pg::error::Side::Server, limit };
+                Err(Ending::Handshake(error.into()))
+            }
         }
     }
 

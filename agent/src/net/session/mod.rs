@@ -186,14 +186,27 @@ async fn run_session(
             Stamp::new(own, &origin(&who))
         });
         let hello = Hello::new(minor, &parameters, login, stamp);
-        let login =
-            Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
+        let mut packet = Vec::new();
+        let written = hello.write(&mut packet);
+        let login = Login {
+            context,
+            route: &route,
+            flow: &flow,
+            hello: &hello,
+            packet: &packet,
+            role: &role,
+            deadline,
+        };
         let attempt = Box::pin(async {
             allowed(settings, &leg, &parameters)?;
+            if written.is_err() {
+                let reply = Reply::fatal(*b"08P01", "invalid length of startup packet");
+                let detail = "the startup packet is too long with what was added to it";
+                return Err(Ending::NotAllowed(detail, reply));
+            }
             login.check_failures()?;
             let mut reached = login.reach().await.map_err(Ending::Unreached)?;
-            let verified = settings.server_tls(route.address).name();
-            recorder.reached(reached.tls.as_ref().map(|tls| (tls, verified)), hello.login());
+            login.record_reached(&mut recorder, &reached);
             login.greet(&mut reached.leg).await.map_err(|error| {
                 Ending::Relayed(Ok(super::relay::End::Broken(super::relay::Peer::Server, error)))
             })?;
@@ -308,6 +321,13 @@ fn allowed(
         let hint = "Connect with TLS, for example sslmode=require.";
         let reply = Reply { hint: Some(hint.into()), ..reply };
         return Err(Ending::NotAllowed("the client connects in clear text", reply));
+    }
+    if parameters.value(b"user").is_some_and(|user| user.len() > config::ROLE_BYTES_MAX) {
+        // Servers cut longer ones, some of them: then it would not be who it says.
+        let reply = Reply::fatal(*b"28000", "role name is too long");
+        let detail = format!("At most {} bytes.", config::ROLE_BYTES_MAX);
+        let reply = Reply { detail: Some(detail.into()), ..reply };
+        return Err(Ending::NotAllowed("a role name that servers would cut", reply));
     }
     if let Some(options) = parameters.value(b"options") {
         // What they may set is for policies to say; what cannot be read in full is refused already.

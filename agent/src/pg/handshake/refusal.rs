@@ -150,6 +150,8 @@ impl HandshakeError {
         match self {
             Self::Protocol(error) => error.reply(),
             Self::Application(error) => Some(error.reply(user)),
+            // What of it may not be: the database's administrator has to know.
+            Self::Server(error @ ScramError::Iterations { .. }) => Some(error.reply(user)),
             Self::Server(_) => {
                 let text = "server could not prove that it knows the secret";
                 let told =

@@ -401,6 +401,61 @@ fn md5_is_answered_for_an_account() {
 }
 
 #[test]
+fn mechanism_that_was_taken_out_of_the_offer_is_refused() {
+    for demand in [sasl(&[scram::PLAIN, OAUTHBEARER]), sasl(&[OAUTHBEARER, b"X-UNKNOWN"])] {
+        for mechanism in [OAUTHBEARER, scram::PLUS, b"X-UNKNOWN"] {
+            let mut scene = Scene::new(|terms| terms.accepted.oauthbearer = demand[9] == b'O');
+            scene.server(&[&demand]);
+            if scene.events.last() == Some(&Event::CredentialsWanted) {
+                scene.credentials(Credentials::Absent);
+            }
+            let chosen = scene.try_client(&initial(mechanism, b"n,,auth=Bearer x"));
+            match demand[9] == b'O' && mechanism == OAUTHBEARER {
+                true => assert_eq!(chosen, Ok(())),
+                false => {
+                    let no_such = HandshakeError::Application(ScramError::Mechanism);
+                    assert_eq!(chosen, Err(no_such));
+                    assert!(scene.to_server.is_empty());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn relayed_exchange_may_begin_without_data() {
+    let mut scene = Scene::new(|_| {});
+    scene.server(&[&sasl(&[scram::PLAIN])]);
+    scene.credentials(Credentials::Absent);
+    let mut first = Vec::new();
+    SaslInitialResponse { mechanism: scram::PLAIN, data: None }.write(&mut first).expect("short");
+    scene.client(&first);
+    let _ = scene.told();
+    scene.server(&[&ask(Authentication::SaslContinue(b""))]);
+    assert_eq!(scene.told(), ask(Authentication::SaslContinue(b"")));
+    scene.client(&response(b"n,,n=,r=abc"));
+    scene.server(&[&ask(Authentication::SaslContinue(b"r=abcd,s=QQ==,i=4096"))]);
+    scene.client(&response(b"c=biws,r=abcd,p=..."));
+    scene.server(&[&error("28P01")]);
+    let blamed = Event::ServerError { sqlstate: Some(*b"28P01"), blame: Blame::Application };
+    assert_eq!(scene.events.last(), Some(&blamed));
+}
+
+#[test]
+fn roles_without_a_secret_are_asked_where_others_would_be() {
+    let mut scene = Scene::new(|terms| {
+        terms.mode = Mode::Terminate;
+        terms.upgrade = Upgrade::Yes;
+    });
+    scene.server(&[&ask(Authentication::CleartextPassword)]);
+    scene.credentials(Credentials::Absent);
+    let _ = scene.told();
+    let failed = scene.prove(PASSWORD, ClientBinding::NotOverTls);
+    assert_eq!(failed, Err(HandshakeError::Application(ScramError::NotAuthenticated)));
+    assert!(scene.to_server.is_empty());
+}
+
+#[test]
 fn weak_methods_are_refused_before_the_application_is_asked() {
     for demand in [
         ok(),
