@@ -211,3 +211,25 @@ impl Drop for Entry {
         self.registry.statements.fetch_add(statements, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_who_was_turned_away() {
+        let registry = Registry::default();
+        for reason in EndReason::ALL {
+            registry.ended(*reason);
+        }
+        registry.ended(EndReason::AuthenticationFailed);
+        registry.cancel_dropped();
+        let away = TurnedAway {
+            logins_failed: 2,
+            logins_refused: 4,
+            logins_throttled: 1,
+            cancels_dropped: 1,
+        };
+        assert_eq!(registry.turned_away(), away);
+    }
+}

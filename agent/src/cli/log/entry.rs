@@ -280,15 +280,16 @@ fn leg(record: &Value, field: &str) -> String {
     printable(version.unwrap_or("clear"))
 }
 
-/// What protects each leg, and how the application was authenticated.
+/// Who carried out the exchange, and what protects each leg: in this order, as lines may be cut.
 fn login(session: &Session, record: &Value) -> String {
     let Session { user, client_leg, server_leg, handshake, .. } = session;
+    let to = match shown(record, "login") {
+        login if login.is_empty() => login,
+        login => format!(" to {login}"),
+    };
+    let user = named(user);
     let mut text =
-        format!("(login as {}: client {client_leg}, server {server_leg}, {handshake}", named(user));
-    match shown(record, "login") {
-        login if login.is_empty() => {}
-        login => text.push_str(&format!(" to {login}")),
-    }
+        format!("(login as {user}: {handshake}{to}, client {client_leg}, server {server_leg}");
     match shown(record, "bound") {
         legs if legs.is_empty() => {}
         legs => text.push_str(&format!(", bound to {}", legs.replace(' ', " and "))),

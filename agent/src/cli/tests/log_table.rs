@@ -219,10 +219,10 @@ fn logins_and_what_became_of_them_have_rows() {
         table.data,
         "\
 SESSION  PID  STATEMENT                                                                                        ROWS  DURATION
-feed:1     7  (login as app: client TLSv1.2, server TLSv1.3, terminated, bound to client and server)              -         -
-feed:2     7  (login as app: client clear, server TLSv1.3, mapped to app_db, bound to server)                     -         -
+feed:1     7  (login as app: terminated, client TLSv1.2, server TLSv1.3, bound to client and server)              -         -
+feed:2     7  (login as app: mapped to app_db, client clear, server TLSv1.3, bound to server)                     -         -
 feed:2     7  (no login as app: startup_refused)                                                        ERROR 3D000  0.005 ms
-feed:3     7  (login as app: client clear, server clear, relayed, exception: no \\u{1b}[31m SCRAM)                 -         -
+feed:3     7  (login as app: relayed, client clear, server clear, exception: no \\u{1b}[31m SCRAM)                 -         -
 feed:4     7  (no login as app: authentication_refused: authentication_method: the server asks for it)  ERROR 28000  0.005 ms
 feed:5     7  (no login as app: dial_failed)                                                            ERROR 57P03  0.005 ms
 -          -  (refused: sessions_max: `agent.sessions_max` is 1)                                        ERROR 53300         -
