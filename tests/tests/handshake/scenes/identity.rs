@@ -1,13 +1,14 @@
 //! Who is who: the stamp in `application_name`, and the writers of statements over TLS.
 
 use anyhow::Context;
+use pgward_tests::agent::Builder;
 use pgward_tests::container::Container;
 use pgward_tests::pki::{self, Pki};
 use pgward_tests::postgres::Cluster;
 use pgward_tests::scene::{Scene, mark};
 use serde_json::{Value, json};
 
-use super::{agent, destination, report, server};
+use super::{agent, destination, quoted, report, server};
 use crate::{Result, gate, here};
 
 const LAST: u8 = 11;
@@ -22,6 +23,10 @@ struct Stage {
 
 impl Stage {
     fn new() -> Result<Self> {
+        Self::with(|builder| builder)
+    }
+
+    fn with(settings: impl FnOnce(Builder) -> Builder) -> Result<Self> {
         let pki = Pki::new(&[])?;
         let cluster = server(&pki, "hostssl all all all trust\n")
             .setting("log_statement", "all")
@@ -30,7 +35,8 @@ impl Stage {
         let text = destination(&pki, LAST)
             .replace("[destination.server]", "stamp_application_name = true\n[destination.server]");
         let text = format!("{text}[destination.auth]\nrequire = \"any\"\n");
-        let scene = Scene::with("identity", agent(&pki, cluster.port()).destination(&text))?;
+        let builder = agent(&pki, cluster.port()).destination(&text);
+        let scene = Scene::with("identity", settings(builder))?;
         Ok(Self { scene, cluster, pki })
     }
 
@@ -90,9 +96,11 @@ fn the_server_sees_the_container() -> Result {
     if !pgward_tests::gate::kernel_with(here!(), "crun") {
         return Ok(());
     }
-    let stage = Stage::new()?;
+    let roots = tempfile::tempdir()?;
+    let known = format!("[{}]", quoted(roots.path()));
+    let stage = Stage::with(|builder| builder.set("attribution", "container_state_roots", &known))?;
     let mark = mark("stamp");
-    let container = Container::builder("shop");
+    let container = Container::builder("shop").state_root(roots.path());
     let id = container.id().to_owned();
     let conninfo = format!(
         "host=127.0.0.{LAST} port={} user=postgres sslmode=disable application_name=till",
