@@ -48,6 +48,7 @@ pub struct Builder {
     listen: String,
     settings: Vec<(String, String)>,
     port: Option<u16>,
+    standby: bool,
 }
 
 /// Certificate of a server and whom it trusts to have issued those of clients.
@@ -84,6 +85,7 @@ impl Cluster {
             listen: if host::has_ipv6() { "127.0.0.1,::1" } else { "127.0.0.1" }.to_owned(),
             settings: Vec::new(),
             port: None,
+            standby: false,
         }
     }
 
@@ -208,6 +210,13 @@ impl Builder {
         self
     }
 
+    /// A hot standby, of no primary: it takes read-only sessions and waits for a log that never comes.
+    #[must_use]
+    pub fn standby(mut self) -> Self {
+        self.standby = true;
+        self
+    }
+
     /// Makes the cluster, starts it and waits until it takes connections.
     pub fn start(self) -> Result<Cluster> {
         let programs = self.version.programs()?;
@@ -227,6 +236,9 @@ impl Builder {
         fs::write(data.join("pg_hba.conf"), hba)?;
         if let Some(tls) = &self.tls {
             tls.copy(&data, user.as_ref())?;
+        }
+        if self.standby {
+            fs::write(data.join("standby.signal"), "").context("making it a standby")?;
         }
         for tries_left in (0..START_TRIES).rev() {
             let port = self.port.map_or_else(host::free_port, Ok)?;

@@ -40,7 +40,8 @@ impl Server {
                 bail!("the server ended: {status}");
             }
             let text = fs::read_to_string(&file).unwrap_or_default();
-            Ok(text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+            let status = text.lines().nth(7).unwrap_or_default().trim();
+            Ok(matches!(status, "ready" | "standby"))
         })
     }
 }

@@ -97,6 +97,17 @@ pub(super) async fn open(
         Clear::Tls(first) => first,
     };
     let Begun { client, raw_read, early, alpn } = first;
+    if early.is_empty() {
+        // A probe may ask for TLS, see the answer and go: no handshake failed.
+        let gone = match client.peek(&mut [0]).await {
+            Ok(1..) => None,
+            Ok(0) => Some(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = gone {
+            return Err(NotOpened { leg: None, error: OpeningError::Client(error) });
+        }
+    }
     let own = route.destination.presented.as_ref();
     let destination = route.address.ip();
     let client_leg = &context.destinations.client_leg;

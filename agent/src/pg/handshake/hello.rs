@@ -35,12 +35,11 @@ impl Stamp {
     pub fn new(original: &[u8], origin: &str) -> Self {
         let origin = origin.as_bytes();
         let origin = &origin[..origin.len().min(APPLICATION_NAME_BYTES_MAX - 2)];
-        let room = APPLICATION_NAME_BYTES_MAX - origin.len() - 2;
+        // What two brackets and the space before them leave: cut further, a process number would be another process.
+        let room = (APPLICATION_NAME_BYTES_MAX - origin.len()).saturating_sub(3);
         let name = &original[..original.len().min(room)];
-        let parts = [name, if name.is_empty() { b"" } else { b" " }, b"[", origin];
+        let parts = [name, if name.is_empty() { b"" } else { b" " }, b"[", origin, b"]"];
         let mut stamped = parts.concat();
-        stamped.truncate(APPLICATION_NAME_BYTES_MAX - 1);
-        stamped.push(b']');
         for byte in &mut stamped {
             if !(b' '..=b'~').contains(byte) {
                 *byte = b'?';

@@ -1,6 +1,14 @@
 //! The handshake as applications and operators meet it, each scene with real clients from end to end.
 
+mod cancel;
+mod frames;
+mod identity;
 mod lookup;
+mod multihost;
+mod protocol;
+mod records;
+mod scripted;
+mod throttle;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -133,7 +141,7 @@ fn script(
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().context("starting python")?;
-    let mut input = process.stdin.take().context("piped")?;
+    let input = process.stdin.as_mut().context("piped")?;
     // One that ended already says why.
     let _ = input.write_all(format!("{told}\n").as_bytes());
     Ok(Some(process))
