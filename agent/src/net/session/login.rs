@@ -17,7 +17,6 @@ use crate::{
         cancels::{Encrypted, Keys as CancelKeys, Registered},
         credentials::{Asked, CredentialsError},
         leg::Leg,
-        lookup,
         reach::{self, Reached},
         recorder::Recorder,
         relay::{End, Peer},
@@ -194,11 +193,14 @@ impl Login<'_> {
             }
             Event::KeysWanted { salt, iterations } => {
                 *password = self.password().await?;
-                let Some(password) = password else {
+                let account = self.route.destination.account(self.role);
+                let (Some(password), Some((_, secrets))) = (password, account) else {
                     let refusal = handshake::Refusal::AccountWithoutPassword;
                     return Err(Ending::Handshake(refusal.into()));
                 };
-                let keys = lookup::derive(password, salt, *iterations).await;
+                let keys = secrets.keys(password, salt, *iterations).await;
+                let keys =
+                    keys.map_err(|error| Ending::NoCredentials(CredentialsError::Secret(error)))?;
                 handshake.handle_keys(&keys);
                 Ok(())
             }
