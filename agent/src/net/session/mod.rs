@@ -68,7 +68,8 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     let mut route = Route { destination, address, named: None };
     let opened = tokio::select! {
         biased;
-        opened = timeout_at(deadline, open(context, &mut route, client)) => {
+        // On the heap for the same reason as the login.
+        opened = timeout_at(deadline, Box::pin(open(context, &mut route, client))) => {
             opened.unwrap_or(Err(NotOpened {
                 leg: None,
                 error: OpeningError::TimedOut(context.startup_timeout),
@@ -180,7 +181,8 @@ async fn run_session(
         let hello = Hello::new(minor, &parameters, login, stamp);
         let login =
             Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
-        let attempt = async {
+        // On the heap, and gone with the handshake: within the session it would be held, kilobytes, until the session ends.
+        let attempt = Box::pin(async {
             allowed(settings, &leg, &parameters)?;
             let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
             let by_role = (route.destination.index, role.clone());
@@ -231,7 +233,7 @@ async fn run_session(
                 Err(_) => {}
             }
             done
-        };
+        });
         tokio::select! {
             biased;
             done = timeout_at(deadline, attempt) => {
