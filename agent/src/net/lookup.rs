@@ -200,11 +200,7 @@ async fn prove(
 }
 
 /// Many rounds of a hash, off the worker.
-pub(super) async fn derive(
-    password: &std::sync::Arc<SecretSlice<u8>>,
-    salt: &[u8],
-    iterations: u32,
-) -> Keys {
+async fn derive(password: &std::sync::Arc<SecretSlice<u8>>, salt: &[u8], iterations: u32) -> Keys {
     let (password, salt) = (password.clone(), salt.to_vec());
     let derived = tokio::task::spawn_blocking(move || {
         Keys::derive(password.expose_secret(), &salt, iterations)

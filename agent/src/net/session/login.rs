@@ -21,7 +21,6 @@ use crate::{
         cancels::{Encrypted, Keys as CancelKeys, Registered},
         credentials::{Asked, CredentialsError},
         leg::Leg,
-        lookup,
         reach::{self, ReachError, Reached},
         recorder::Recorder,
         relay::{End, Peer},
@@ -122,6 +121,9 @@ struct Sides<'c> {
     server: Leg,
     from_client: Zeroizing<Vec<u8>>,
     from_server: Zeroizing<Vec<u8>>,
+    /// What a read fills, one for each side. Cleared once, at the end of the handshake.
+    read_client: Zeroizing<Vec<u8>>,
+    read_server: Zeroizing<Vec<u8>>,
     /// The client sends no more. What it sent ahead is the server's to read, as without us.
     client_closed: bool,
     consumed: u64,
@@ -145,6 +147,8 @@ impl Login<'_> {
             server: reached.leg,
             from_client: Zeroizing::new(from_client),
             from_server: Zeroizing::new(Vec::new()),
+            read_client: Zeroizing::new(vec![0; READ_BYTES]),
+            read_server: Zeroizing::new(vec![0; READ_BYTES]),
             client_closed: false,
             consumed: 0,
             answered: 0,
@@ -262,11 +266,14 @@ impl Login<'_> {
             }
             Event::KeysWanted { salt, iterations } => {
                 *password = self.password().await?;
-                let Some(password) = password else {
+                let account = self.route.destination.account(self.role);
+                let (Some(password), Some((_, secrets))) = (password, account) else {
                     let refusal = handshake::Refusal::AccountWithoutPassword;
                     return Err(Ending::Handshake(refusal.into()));
                 };
-                let keys = lookup::derive(password, salt, *iterations).await;
+                let keys = secrets.keys(password, salt, *iterations).await;
+                let keys =
+                    keys.map_err(|error| Ending::NoCredentials(CredentialsError::Secret(error)))?;
                 handshake.handle_keys(&keys);
                 Ok(())
             }
@@ -378,14 +385,12 @@ impl Sides<'_> {
     /// Reads more from whichever side has something.
     async fn read(&mut self) -> Result<(), Ending> {
         let room = |buffer: &Vec<u8>| buffer.len() < WAITING_BYTES_MAX;
-        let mut from_client = Zeroizing::new([0_u8; READ_BYTES]);
-        let mut from_server = Zeroizing::new([0_u8; READ_BYTES]);
         tokio::select! {
             biased;
-            read = self.server.read(&mut *from_server), if room(&self.from_server) => match read {
+            read = self.server.read(&mut self.read_server), if room(&self.from_server) => match read {
                 Ok(0) => Err(Ending::Relayed(Ok(End::ServerClosed))),
                 Ok(count) => {
-                    self.from_server.extend_from_slice(&from_server[..count]);
+                    self.from_server.extend_from_slice(&self.read_server[..count]);
                     Ok(())
                 }
                 // In TLS 1.3 a server refuses a certificate of ours, or its lack, only now.
@@ -394,7 +399,7 @@ impl Sides<'_> {
                     None => Ending::Relayed(Ok(End::Broken(Peer::Server, error))),
                 }),
             },
-            read = self.client.read(&mut *from_client),
+            read = self.client.read(&mut self.read_client),
                 if !self.client_closed && room(&self.from_client) => match read
             {
                 Ok(0) if self.from_client.is_empty() => Err(Ending::Relayed(Ok(End::ClientClosed))),
@@ -403,7 +408,7 @@ impl Sides<'_> {
                     Ok(())
                 }
                 Ok(count) => {
-                    self.from_client.extend_from_slice(&from_client[..count]);
+                    self.from_client.extend_from_slice(&self.read_client[..count]);
                     Ok(())
                 }
                 Err(error) => Err(Ending::Relayed(Ok(End::Broken(Peer::Client, error)))),

@@ -67,7 +67,8 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     let mut route = Route { destination, address, named: None };
     let opened = tokio::select! {
         biased;
-        opened = timeout_at(deadline, open(context, &mut route, client)) => {
+        // On the heap for the same reason as the login.
+        opened = timeout_at(deadline, Box::pin(open(context, &mut route, client))) => {
             opened.unwrap_or(Err(NotOpened {
                 leg: None,
                 error: OpeningError::TimedOut(context.startup_timeout),
