@@ -6,7 +6,7 @@ use crate::config::raw::{Document, Place, Table, shown};
 use crate::config::{
     ACCOUNTS_MAX, Account, ApplicationSecret, AuthException, AuthMode, AuthRequire, AuthSettings,
     EXCEPTIONS_MAX, LOOKUP_QUERY, Lookup, PassMethod, QUERY_BYTES_MAX, REASON_BYTES_MAX,
-    ROLE_BYTES_MAX, Roles, WeakMethod,
+    ROLE_BYTES_MAX, Roles, ServerTls, WeakMethod,
 };
 
 /// Longest name of a database, in bytes: `NAMEDATALEN` less its zero.
@@ -169,6 +169,36 @@ pub(super) fn check(
         {
             nothing_to_log_in_with(document, place, &account.login);
         }
+    }
+}
+
+/// Secrets of the agent's own that whoever listens on a loopback address would get. `possible`: TLS
+/// with the server, where `server.tls` was not written.
+pub(super) fn check_unproven(
+    document: &Document<'_>,
+    auth: &PlacedAuth,
+    accounts: &[PlacedAccount],
+    possible: &[ServerTls],
+) {
+    match auth.settings.mode {
+        AuthMode::Auto | AuthMode::Terminate => {}
+        // No secret is used then, which was said.
+        AuthMode::Relay => return,
+    }
+    if !possible.contains(&ServerTls::Prefer) {
+        return;
+    }
+    let sources = auth.lookup.is_some() || auth.verifiers.is_some() || !accounts.is_empty();
+    let upgrade = auth.upgrade.as_ref().filter(|_| sources);
+    let with_password = |account: &&PlacedAccount| {
+        account.account.as_ref().is_some_and(|account| account.password.is_some())
+    };
+    let accounts = accounts.iter().filter(with_password).map(|account| &account.place);
+    for place in auth.lookup.iter().chain(upgrade).chain(accounts) {
+        let message = "would go to servers that prove nothing: for loopback addresses TLS is \
+                       `prefer`, and any user of this host may listen there";
+        let hint = "write `server.tls`, or `networks` without loopback";
+        document.problem(place, message.to_owned(), Some(hint.to_owned()));
     }
 }
 
