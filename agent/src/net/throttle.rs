@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -43,6 +44,15 @@ struct Failures {
     first: Instant,
     last: Instant,
 }
+
+/// A process: its id, and its start in nanoseconds since boot.
+pub type ProcessKey = (u32, u64);
+/// A role at a server, as seen from a network namespace (its cookie): the same address may be another server in another.
+pub type RoleKey = (u64, SocketAddr, Box<[u8]>);
+/// A process, and the server and role that it logged in to.
+pub type LoginKey = (u32, u64, SocketAddr, Box<[u8]>);
+/// Who asks to cancel: user and network namespace.
+pub type GuesserKey = (u32, u64);
 
 /// Who succeeded: what others fail at is not held against them. When there are too many all are forgotten.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -30,7 +29,7 @@ use super::{
     registry::Registry,
     relay::SCRATCH_BYTES,
     session,
-    throttle::{Known, Throttle},
+    throttle::{GuesserKey, Known, LoginKey, ProcessKey, RoleKey, Throttle},
     writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
@@ -61,13 +60,13 @@ pub struct Context {
     /// Keys that cancel, of all workers.
     pub cancels: Arc<Cancels>,
     /// Failed logins by process: its id and start.
-    pub process_failures: Arc<Throttle<(u32, u64)>>,
+    pub process_failures: Arc<Throttle<ProcessKey>>,
     /// Failed logins by network namespace, server and role.
-    pub role_failures: Arc<Throttle<(u64, SocketAddr, Box<[u8]>)>>,
+    pub role_failures: Arc<Throttle<RoleKey>>,
     /// Processes that logged in: id and start, server, role.
-    pub known_logins: Arc<Known<(u32, u64, SocketAddr, Box<[u8]>)>>,
+    pub known_logins: Arc<Known<LoginKey>>,
     /// Cancel requests with keys that nobody has, by user and network namespace.
-    pub guesses: Arc<Throttle<(u32, u64)>>,
+    pub guesses: Arc<Throttle<GuesserKey>>,
     /// Of the agent's run: what the salts of unknown users are made of.
     pub mock_seed: Arc<Zeroizing<[u8; 32]>>,
     /// Says when the agent stops.

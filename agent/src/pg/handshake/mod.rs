@@ -22,9 +22,11 @@
 
 mod back;
 pub mod course;
+mod event;
 mod front;
 pub mod hello;
 mod refusal;
+mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,215 +35,19 @@ use std::{collections::VecDeque, sync::Arc};
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use self::course::{Accepted, CertificateGiven, Demand, Mode, Offered, Secret, Upgrade};
+use self::course::{Demand, Offered};
 pub use self::{
+    event::{Authenticated, Blame, Event, How, Login},
     hello::{Hello, Stamp},
     refusal::{HandshakeError, Refusal},
+    terms::{Binding, Channel, Credentials, Random, ServerLeg, Terms},
 };
 use super::{
     backend::{Authentication, Backend},
     codec::WriteError,
     list::Terminated,
-    scram::{self, ClientBinding, EndPoint, Keys, Nonce, Offer, Verifier},
-    session::CancelKey,
+    scram::{self, ClientBinding, Keys, Nonce, Offer, Verifier},
 };
-
-/// How a channel is protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Channel {
-    /// Clear text.
-    Clear,
-    /// TLS; what SCRAM can bind to, where the certificate's signature defines it.
-    Tls(Option<EndPoint>),
-}
-
-/// What is wanted of channel binding on one leg.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Binding {
-    /// Never.
-    Disable,
-    /// Where it can be had.
-    #[default]
-    Prefer,
-    /// Or nothing.
-    Require,
-}
-
-/// Our connection to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerLeg {
-    /// Its protection.
-    pub channel: Channel,
-    /// Whether it took a certificate of ours.
-    pub certificate: CertificateGiven,
-}
-
-/// Random bytes, each used once.
-pub struct Random {
-    /// For the exchange with the application.
-    pub client_nonce: [u8; 18],
-    /// For the exchange with the server.
-    pub server_nonce: [u8; 18],
-    /// The key that the application gets, as long as the server's: 4 to 256 bytes.
-    pub cancel_key: Zeroizing<[u8; 256]>,
-    /// Of the agent's run: what unknown users' salts are made of.
-    pub mock_seed: Arc<Zeroizing<[u8; 32]>>,
-}
-
-/// Everything that is known when the startup packet is with the server.
-pub struct Terms {
-    /// The role that the application named.
-    pub user: Box<[u8]>,
-    /// The startup packet, both as it came and as the server got it.
-    pub hello: Hello,
-    /// The application's leg.
-    pub client_leg: Channel,
-    /// Channel binding there.
-    pub client_binding: Binding,
-    /// The server's leg.
-    pub server_leg: ServerLeg,
-    /// Channel binding there.
-    pub server_binding: Binding,
-    /// How the exchange goes.
-    pub mode: Mode,
-    /// Whether weak demands are met for who proved itself.
-    pub upgrade: Upgrade,
-    /// What may be relayed.
-    pub accepted: Accepted,
-    /// Random bytes.
-    pub random: Random,
-}
-
-/// What is at hand of the role's secret.
-pub enum Credentials {
-    /// Nothing.
-    Absent,
-    /// The verifier that the server has, too.
-    Shared(Arc<Verifier>),
-    /// The application's own, and an account of ours to log in with.
-    Account {
-        /// What the application proves itself by.
-        application: Arc<Verifier>,
-    },
-}
-
-impl Credentials {
-    fn secret(&self) -> Secret {
-        match self {
-            Self::Absent => Secret::Absent,
-            Self::Shared(_) => Secret::Shared,
-            Self::Account { application: _ } => Secret::Mapped,
-        }
-    }
-}
-
-/// Somebody proved to be who it says, to us or to the server: the only way to a [`Session`](crate::pg::Session).
-///
-/// Made in one place, behind the server's `AuthenticationOk`, with what led to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Authenticated {
-    how: How,
-}
-
-/// What led to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// The application proved itself to us, and we to the server by what it asked for.
-    Terminated {
-        /// What the server asked for.
-        demand: Demand,
-        /// Whether another account was used than the application's own.
-        login: Login,
-        /// Whether the application bound the channel.
-        client_bound: Offered,
-        /// Whether we did towards the server.
-        server_bound: Offered,
-    },
-    /// The application answered the server through us.
-    Relayed {
-        /// What the server asked for.
-        demand: Demand,
-    },
-}
-
-/// As whom we are with the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Login {
-    /// With the application's own secret.
-    Own,
-    /// With an account of the configuration.
-    Account,
-}
-
-impl Authenticated {
-    /// What led to it.
-    pub fn how(self) -> How {
-        self.how
-    }
-}
-
-/// What a driver learns, and what it is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The server's demand is known: for the record.
-    Demand(Demand),
-    /// Wanted: [`Handshake::handle_credentials`].
-    CredentialsWanted,
-    /// The verifier is not the server's (any more). Wanted: [`Handshake::handle_credentials`] with another.
-    VerifierStale,
-    /// Wanted: [`Handshake::handle_keys`], for the account's password.
-    KeysWanted {
-        /// The server's salt.
-        salt: Vec<u8>,
-        /// The server's iteration count, between the bounds that `scram` sets.
-        iterations: u32,
-    },
-    /// Wanted: [`Handshake::handle_password`].
-    PasswordWanted,
-    /// The server refused what we gave for the account (SQLSTATE class 28). Wanted: [`Handshake::restart`] on a new
-    /// connection, or [`Handshake::give_up`]. Once at most.
-    AccountRefused,
-    /// The server speaks an older protocol than asked for: the minor version that counts.
-    NegotiatedMinor(u16),
-    /// Somebody is authenticated.
-    Authenticated(How),
-    /// A setting's value, as the application is told.
-    ParameterStatus {
-        /// Setting.
-        name: Box<[u8]>,
-        /// Value.
-        value: Box<[u8]>,
-    },
-    /// What cancels the server's work, and what the application was given instead.
-    BackendKeyData {
-        /// Process number of the server.
-        pid: u32,
-        /// The server's.
-        server_key: CancelKey,
-        /// The application's.
-        client_key: CancelKey,
-    },
-    /// The server reported an error that ends the connection; it is among what goes to the client.
-    ServerError {
-        /// Code, if it gave one.
-        sqlstate: Option<[u8; 5]>,
-        /// Whose failure it is.
-        blame: Blame,
-    },
-    /// The client said goodbye.
-    Terminate,
-    /// The server takes requests. What tells the client so is the last of what goes to it: take [`Handshake::finish`].
-    Ready,
-}
-
-/// Whose failure an error of the server is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The application's: what it answered was not accepted (SQLSTATE class 28).
-    Application,
-    /// Nobody's who could have guessed.
-    Nobody,
-}
 
 /// A handshake under way.
 ///
