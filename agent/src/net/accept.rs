@@ -162,6 +162,7 @@ impl Accepting {
             detail: Some(detail),
             actor: flow.map(|flow| flow.opener),
             destination: flow.map(dial::destination),
+            sqlstate: None,
         };
         // The kernel's event has to do: looking the process up would keep the others waiting.
         self.common.refusals.add(refusal, |actor| Arc::new(Who::told(actor)));

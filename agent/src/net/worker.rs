@@ -24,7 +24,8 @@ use zeroize::Zeroizing;
 
 use super::{
     cancels::Cancels, destinations::Destinations, dial::Dialer, recorder::Recording,
-    registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle, writers::Writers,
+    refusals::Refusals, registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle,
+    writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
 
@@ -35,6 +36,8 @@ const HANDED_OVER_MAX: usize = 1024;
 pub struct Context {
     /// Records.
     pub recording: Recording,
+    /// Records of clients that are sent away.
+    pub refusals: Arc<Refusals>,
     /// Reaches servers.
     pub dialer: Dialer,
     /// Sessions of all workers.
