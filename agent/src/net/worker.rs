@@ -23,8 +23,16 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    cancels::Cancels, destinations::Destinations, dial::Dialer, recorder::Recording,
-    refusals::Refusals, registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle,
+    cancels::Cancels,
+    destinations::Destinations,
+    dial::Dialer,
+    newcomers::{self, Newcomer},
+    recorder::Recording,
+    refusals::Refusals,
+    registry::Registry,
+    relay::SCRATCH_BYTES,
+    session,
+    throttle::Throttle,
     writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
@@ -116,6 +124,8 @@ pub struct Connection {
     pub flow: Flow,
     /// Counts it among those of its namespace, and of the agent: one less of each when this is dropped.
     pub counted: [Counted; 2],
+    /// Counts it among those that are not logged in, until it is.
+    pub newcomer: Newcomer,
 }
 
 /// One more, until it is dropped.
@@ -220,9 +230,9 @@ fn run(
 }
 
 async fn serve(context: Arc<Context>, connection: Connection, _load: Counted) {
-    let Connection { stream, flow, counted: _counted } = connection;
+    let Connection { stream, flow, counted: _counted, newcomer } = connection;
     match TcpStream::from_std(stream) {
-        Ok(client) => session::serve(&context, client, flow).await,
+        Ok(client) => newcomers::serve(newcomer, session::serve(&context, client, flow)).await,
         Err(error) => warn!(%error, "cannot watch an accepted socket"),
     }
 }
