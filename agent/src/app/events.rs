@@ -197,6 +197,7 @@ impl Clerk {
             detail,
             actor: Some(event.flow.opener),
             destination: Some(dial::destination(&event.flow)),
+            sqlstate: None,
         };
         self.refusals.add(refusal, |actor| self.who(actor));
     }

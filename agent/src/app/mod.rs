@@ -184,6 +184,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
             tier: audit_tier(tier),
         },
         dialer: dialer.clone(),
+        refusals: refusals.clone(),
         registry: registry.clone(),
         writers: writers.clone(),
         ids: ids.clone(),

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::{
     dial,
     identify::Who,
+    newcomers::{Newcomers, User},
     refusals::{Refusal, Refusals},
     worker::{Connection, Counted, Workers},
 };
@@ -30,6 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// allowed.
 pub const fn connections_max(sessions_max: usize) -> usize {
     sessions_max.saturating_mul(2).saturating_add(64)
+}
+
+/// Most connections at once that are not logged in, of one user in one network namespace, of `max` in all: four such users
+/// are needed to keep all others out.
+const fn newcomers_max(max: usize) -> usize {
+    max / 4
 }
 
 /// Accepting tasks by namespace.
@@ -47,7 +54,9 @@ impl Acceptors {
         sessions_max: usize,
     ) -> Self {
         let (connections, max) = (Arc::default(), connections_max(sessions_max));
-        let common = Common { maps, workers, refusals, connections, connections_max: max };
+        let newcomers = Newcomers::new(newcomers_max(max));
+        let common =
+            Common { maps, workers, refusals, connections, connections_max: max, newcomers };
         Self { common, tasks: HashMap::new() }
     }
 
@@ -91,6 +100,7 @@ struct Common {
     refusals: Arc<Refusals>,
     connections: Arc<AtomicUsize>,
     connections_max: usize,
+    newcomers: Arc<Newcomers>,
 }
 
 struct Accepting {
@@ -127,43 +137,54 @@ impl Accepting {
             // Nobody redirected it: somebody connected to our port by hand, or the hand-over was lost. Either way there is no
             // identity and no destination.
             Ok(None) => {
-                self.refuse(&stream, peer, None, "no_identity");
+                self.refuse(&stream, None, "no_identity", by_hand(peer));
                 return true;
             }
             Err(error) => {
                 warn!(%error, "cannot read the identity of a connection");
-                self.refuse(&stream, peer, None, "identity_unreadable");
+                self.refuse(&stream, None, "identity_unreadable", by_hand(peer));
                 return true;
             }
         };
         let Some(counted) = Counted::up_to(common.connections_max, &common.connections) else {
-            self.refuse(&stream, peer, Some(&flow), "connections_max");
+            let detail = format!("at most {} connections at once", common.connections_max);
+            self.refuse(&stream, Some(&flow), "connections_max", detail);
+            return true;
+        };
+        let Some(newcomer) = common.newcomers.admit(User::of(&flow.opener)) else {
+            let detail = format!(
+                "at most {} connections at once of one user in one network namespace that are not \
+                 logged in",
+                common.newcomers.max()
+            );
+            self.refuse(&stream, Some(&flow), "connections_max", detail);
             return true;
         };
         let counted = [counted, Counted::up(&self.sessions)];
-        common.workers.give(Connection { stream, flow, counted }).await
+        common.workers.give(Connection { stream, flow, counted, newcomer }).await
     }
 
     fn refuse(
         &self,
         stream: &std::net::TcpStream,
-        peer: SocketAddr,
         flow: Option<&Flow>,
         reason: &'static str,
+        detail: String,
     ) {
-        debug!(%peer, reason, "connection closed");
+        debug!(detail, reason, "connection closed");
         let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        let detail = match flow {
-            Some(_) => format!("at most {} connections at once", self.common.connections_max),
-            None => format!("connection to the agent's port from {peer}"),
-        };
         let refusal = Refusal {
             reason,
             detail: Some(detail),
             actor: flow.map(|flow| flow.opener),
             destination: flow.map(dial::destination),
+            sqlstate: None,
         };
         // The kernel's event has to do: looking the process up would keep the others waiting.
         self.common.refusals.add(refusal, |actor| Arc::new(Who::told(actor)));
     }
+}
+
+fn by_hand(peer: SocketAddr) -> String {
+    format!("connection to the agent's port from {peer}")
 }

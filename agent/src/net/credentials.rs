@@ -98,6 +98,9 @@ impl Asked<'_> {
         &self,
         lookup: &config::Lookup,
     ) -> Result<Option<Arc<Verifier>>, CredentialsError> {
+        if !lookup::may_exist(self.role) {
+            return Ok(None);
+        }
         let key = self.key();
         match self.context.destinations.cache.claim(&key, Clock::now()).await {
             Claim::Found(verifier) => Ok(Some(verifier)),

@@ -11,7 +11,7 @@ use std::{
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::error::chain;
+use super::{error::chain, lookup::Lookups};
 use crate::{
     config::{self, Config, ServerTls},
     secrets::{
@@ -108,6 +108,8 @@ pub struct Destinations {
     pub client_leg: ClientLeg,
     /// Verifiers that were looked up.
     pub cache: VerifierCache,
+    /// Lookups under way.
+    pub(super) lookups: Lookups,
     all: Vec<Arc<Destination>>,
 }
 
@@ -127,6 +129,7 @@ impl Destinations {
         Ok(Self {
             client_leg: ClientLeg::new(authority(config)?),
             cache: VerifierCache::new(CACHE_ENTRIES_MAX),
+            lookups: Lookups::default(),
             all: all.collect::<Result<_, _>>()?,
         })
     }

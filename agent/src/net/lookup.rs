@@ -3,12 +3,21 @@
 //! No parameter of a client ever touches this connection (CVE-2025-12819): its startup packet is ours to the last byte, and
 //! the role that is asked about is bound as a parameter, never put into the text.
 
-use std::{io, time::Instant as Clock};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    io,
+    net::SocketAddr,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Instant as Clock,
+};
 
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout_at,
 };
 use zeroize::Zeroizing;
@@ -20,7 +29,7 @@ use super::{
     session::{binding, random},
 };
 use crate::{
-    config::{self, AuthRequire},
+    config::{self, AuthRequire, ROLE_BYTES_MAX},
     pg::{
         self,
         backend::{Authentication, Backend, ErrorHead},
@@ -37,6 +46,8 @@ use crate::{
 
 /// Longest message that such a connection is answered with, in bytes.
 const MESSAGE_BYTES_MAX: u32 = 64 * 1024;
+/// Lookups at one server at the same time, each a connection and a SCRAM exchange: anybody can ask for one, before any proof.
+const AT_ONCE_MAX: usize = 4;
 /// How the server's log and `pg_stat_activity` name it.
 const APPLICATION_NAME: &str = "pgward verifier lookup";
 
@@ -81,12 +92,97 @@ pub enum LookupError {
     NoVerifier(#[from] VerifierError),
 }
 
+/// Whether a server can have a role of that name. `false`: it need not be asked, and nothing need be kept.
+///
+/// The name is bound as text in UTF-8, in which a server refuses anything else (SQLSTATE 22021); no name in its catalogue is
+/// longer than [`ROLE_BYTES_MAX`].
+pub(super) fn may_exist(role: &[u8]) -> bool {
+    role.len() <= ROLE_BYTES_MAX && std::str::from_utf8(role).is_ok()
+}
+
+/// A destination by its place in the configuration, a server of it, and the network namespace it is reached from.
+pub(super) type Server = (usize, SocketAddr, u64);
+
+/// Lookups under way, at most [`AT_ONCE_MAX`] at each server: others wait for a place.
+///
+/// By server and namespace rather than for a whole destination: a server that answers slowly on purpose, in a namespace of its
+/// own, keeps nobody else waiting.
+pub(super) type Lookups = Places<Server>;
+
+/// Places by key. A key that nobody uses takes no room.
+#[derive(Debug)]
+pub(super) struct Places<K: Eq + Hash + Copy>(Mutex<HashMap<K, Users>>);
+
+#[derive(Debug)]
+struct Users {
+    places: Arc<Semaphore>,
+    /// Who has a place or waits for one.
+    count: usize,
+}
+
+impl<K: Eq + Hash + Copy> Default for Places<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+struct Place<'p, K: Eq + Hash + Copy> {
+    _permit: OwnedSemaphorePermit,
+    _user: User<'p, K>,
+}
+
+#[derive(Debug)]
+struct User<'p, K: Eq + Hash + Copy> {
+    all: &'p Places<K>,
+    key: K,
+}
+
+impl<K: Eq + Hash + Copy> Places<K> {
+    /// Waits for one; who came first gets it first.
+    async fn take(&self, key: K) -> Place<'_, K> {
+        let places = {
+            let mut all = self.locked();
+            let free = || Users { places: Arc::new(Semaphore::new(AT_ONCE_MAX)), count: 0 };
+            let users = all.entry(key).or_insert_with(free);
+            users.count += 1;
+            users.places.clone()
+        };
+        let user = User { all: self, key };
+        let permit = places.acquire_owned().await.expect("it is never closed");
+        Place { _permit: permit, _user: user }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<K, Users>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash + Copy> Drop for User<'_, K> {
+    fn drop(&mut self) {
+        let mut all = self.all.locked();
+        if let Some(users) = all.get_mut(&self.key) {
+            users.count -= 1;
+            if users.count == 0 {
+                all.remove(&self.key);
+            }
+        }
+    }
+}
+
 /// Asks the server for the verifier of a role. `None`: it has no such role, the role may not log in, or it has no password.
 pub(super) async fn verifier(
     asked: &Asked<'_>,
     lookup: &config::Lookup,
 ) -> Result<Option<Verifier>, LookupError> {
-    timeout_at(asked.deadline, look_up(asked, lookup)).await.map_err(|_| LookupError::TimedOut)?
+    let Asked { context, route, flow, role: _, deadline } = asked;
+    let server = (route.destination.index, route.address, flow.opener.netns_cookie);
+    let look_up = async {
+        let _place = context.destinations.lookups.take(server).await;
+        look_up(asked, lookup).await
+    };
+    timeout_at(*deadline, look_up).await.map_err(|_| LookupError::TimedOut)?
 }
 
 async fn look_up(
@@ -153,9 +249,7 @@ async fn log_in(
     loop {
         let message = talk.message().await?;
         match message.read()? {
-            Backend::ParameterStatus { .. }
-            | Backend::BackendKeyData { .. }
-            | Backend::NoticeResponse(_) => {}
+            Backend::ParameterStatus { .. } | Backend::BackendKeyData { .. } => {}
             Backend::ReadyForQuery(_) => return Ok(()),
             _ => return Err(message.unexpected()),
         }
@@ -199,10 +293,19 @@ async fn prove(
     Ok(awaiting.handle_final(data)?)
 }
 
-/// Many rounds of a hash, off the worker.
-async fn derive(password: &std::sync::Arc<SecretSlice<u8>>, salt: &[u8], iterations: u32) -> Keys {
+/// Derivations at the same time: as many as there are processors. More would be no faster, and take the processors from the
+/// sessions.
+static DERIVATIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from)))
+});
+
+/// Many rounds of a hash, off the worker. Waits while all processors are at it.
+async fn derive(password: &Arc<SecretSlice<u8>>, salt: &[u8], iterations: u32) -> Keys {
+    let permit = DERIVATIONS.clone().acquire_owned().await.expect("it is never closed");
     let (password, salt) = (password.clone(), salt.to_vec());
     let derived = tokio::task::spawn_blocking(move || {
+        // Kept to the end, also when nobody waits for the keys any more.
+        let _permit = permit;
         Keys::derive(password.expose_secret(), &salt, iterations)
     });
     derived.await.expect("deriving keys does not panic")
@@ -252,8 +355,7 @@ async fn query(
             | Backend::BindComplete
             | Backend::CommandComplete(_)
             | Backend::EmptyQueryResponse
-            | Backend::ParameterStatus { .. }
-            | Backend::NoticeResponse(_) => {}
+            | Backend::ParameterStatus { .. } => {}
             Backend::ReadyForQuery(_) => return Ok(found),
             _ => return Err(message.unexpected()),
         }
@@ -295,7 +397,7 @@ impl Talk {
         Ok(self.leg.flush().await?)
     }
 
-    /// The next message; an error of the server is one of ours.
+    /// The next message; an error of the server is one of ours. Notices, which may come at any time, are passed over.
     async fn message(&mut self) -> Result<Message, LookupError> {
         loop {
             if let Some(header) = Header::read(&self.read) {
@@ -307,6 +409,9 @@ impl Talk {
                         body: Zeroizing::new(self.read[HEADER_BYTES..end].to_vec()),
                     };
                     self.read.drain(..end);
+                    if header.tag == b'N' {
+                        continue;
+                    }
                     if header.tag == b'E' {
                         let code = ErrorHead::read(&message.body).sqlstate.unwrap_or(*b"XX000");
                         let code = String::from_utf8_lossy(&code).into_owned();
@@ -320,6 +425,104 @@ impl Talk {
                 0 => return Err(LookupError::Closed),
                 count => self.read.extend_from_slice(&chunk[..count]),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn names_that_are_no_roles_are_not_asked_about() {
+        let long = "ä".repeat(ROLE_BYTES_MAX / 2 + 1);
+        for (role, expected) in [
+            (&b"app"[..], true),
+            ("Ünïcode".as_bytes(), true),
+            (&long.as_bytes()[..62], true),
+            (long.as_bytes(), false),
+            (&[b'x'; ROLE_BYTES_MAX], true),
+            (&[b'x'; ROLE_BYTES_MAX + 1], false),
+            (b"caf\xe9", false),
+            (&long.as_bytes()[..61], false),
+        ] {
+            assert_eq!(may_exist(role), expected, "{role:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_gets_few_lookups_at_once_and_others_do_not_wait_for_it() {
+        let places = Places::<u8>::default();
+        let take = |key| {
+            let mut taken = Box::pin(places.take(key));
+            let first = poll(taken.as_mut());
+            (first, taken)
+        };
+        let mut held = Vec::new();
+        for _ in 0..AT_ONCE_MAX {
+            let (Poll::Ready(place), _) = take(1) else { panic!("no place") };
+            held.push(place);
+        }
+        let (Poll::Pending, mut waiting) = take(1) else { panic!("one too many") };
+        let (Poll::Pending, given_up) = take(1) else { panic!("one too many") };
+        assert!(take(2).0.is_ready(), "another server");
+        drop(given_up);
+        held.pop();
+        let Poll::Ready(place) = poll(waiting.as_mut()) else { panic!("a place is free") };
+        drop(waiting);
+        assert!(take(1).0.is_pending());
+        assert_eq!(places.locked().len(), 1);
+        held.clear();
+        drop(place);
+        assert!(places.locked().is_empty(), "nobody is there");
+    }
+
+    #[tokio::test]
+    async fn derivations_wait_for_a_processor() {
+        let password = Arc::new(SecretSlice::from(b"pencil".to_vec()));
+        let cores = DERIVATIONS.available_permits();
+        let all = u32::try_from(cores).expect("few");
+        let busy = DERIVATIONS.clone().acquire_many_owned(all).await.expect("open");
+        {
+            let mut derived = pin!(derive(&password, b"salt", 20_000));
+            assert!(poll(derived.as_mut()).is_pending());
+            assert_eq!(Arc::strong_count(&password), 1, "nobody is at it");
+            drop(busy);
+            derived.await;
+        }
+        assert_eq!(DERIVATIONS.available_permits(), cores);
+    }
+
+    #[tokio::test]
+    async fn notices_are_passed_over_wherever_they_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, mut server) = (client.expect("connected"), server.expect("accepted").0);
+        let notice = b"N\0\0\0\x14SNOTICE\0Mhello\0\0";
+        let ok = b"R\0\0\0\x08\0\0\0\0";
+        for part in [&notice[..], notice, ok, notice, b"E\0\0\0\x0cC28P01\0\0"] {
+            server.write_all(part).await.expect("written");
+        }
+        let mut talk = Talk { leg: Leg::clear(client, 0), read: Zeroizing::new(Vec::new()) };
+        let message = talk.message().await.expect("an answer");
+        let read = message.read().expect("well-formed");
+        assert!(matches!(read, Backend::Authentication(Authentication::Ok)));
+        match talk.message().await {
+            Err(LookupError::Server(code)) => assert_eq!(code, "28P01"),
+            other => panic!("not the error: {:?}", other.map(|message| message.tag)),
         }
     }
 }

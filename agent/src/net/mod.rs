@@ -10,6 +10,7 @@ pub mod identify;
 pub mod leg;
 mod lookup;
 pub mod namespaces;
+pub mod newcomers;
 pub mod reach;
 pub mod recorder;
 pub mod refusals;

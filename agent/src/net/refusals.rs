@@ -1,7 +1,8 @@
 //! Records of refused connections, so that a client in a loop can't fill the log with them.
 //!
 //! The first refusal of a kind is recorded at once. Those of the same kind that follow within [`WINDOW`] are counted, and one
-//! record says how many when the window ends; so does each further window until one passes without any.
+//! record says how many when the window ends; so does each further window until one passes without any. Cancel requests that are
+//! refused are counted the same way; the first of them has a record of its own kind.
 
 use std::{
     collections::HashMap,
@@ -33,6 +34,8 @@ pub struct Refusal {
     pub actor: Option<Actor>,
     /// Where to.
     pub destination: Option<SocketAddr>,
+    /// What the client is told, when it is told something.
+    pub sqlstate: Option<[u8; 5]>,
 }
 
 /// Records refusals. Shared by all who refuse.
@@ -55,6 +58,15 @@ impl Refusals {
         if let Some(who) = who {
             locked(&self.tally).identified(&kind, who);
         }
+    }
+
+    /// Counts one whose first of a kind has a record of another shape. `true`: it is the first, and the caller is to record
+    /// it. The others are recorded here, as all are.
+    pub fn is_first(&self, refusal: &Refusal, who: &Arc<Who>) -> bool {
+        let mut tally = locked(&self.tally);
+        let Some(kind) = tally.count(refusal, Instant::now()) else { return false };
+        tally.identified(&kind, who.clone());
+        true
     }
 
     /// Records what was counted in windows that have ended.
@@ -82,7 +94,7 @@ impl Refusals {
         let record = Refused {
             reason: kind.reason,
             detail,
-            sqlstate: None,
+            sqlstate: kind.sqlstate,
             actor: who.map(|who| &who.full),
             destination: kind.destination,
             count,
@@ -99,6 +111,7 @@ struct Kind {
     reason: &'static str,
     process: Process,
     destination: Option<SocketAddr>,
+    sqlstate: Option<[u8; 5]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,7 +153,8 @@ impl Tally {
             Some(actor) => Process::One(actor.tgid, actor.start_boottime_ns, actor.exec_id),
             None => Process::Unknown,
         };
-        let kind = Kind { reason: refusal.reason, process, destination: refusal.destination };
+        let Refusal { reason, destination, sqlstate, .. } = *refusal;
+        let kind = Kind { reason, process, destination, sqlstate };
         if let Some(counting) = self.kinds.get_mut(&kind) {
             counting.count += 1;
             return None;
@@ -151,7 +165,7 @@ impl Tally {
             self.kinds.insert(kind, Counting { since: now, count: 0, who });
             return Some(kind);
         }
-        let rest = Kind { reason: refusal.reason, process: Process::Many, destination: None };
+        let rest = Kind { reason, process: Process::Many, destination: None, sqlstate: None };
         self.kinds.entry(rest).or_insert(Counting { since: now, count: 0, who: None }).count += 1;
         None
     }
@@ -195,10 +209,17 @@ fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{audit::Log, config};
 
     fn by(tgid: u32) -> Refusal {
         let actor = Actor { tgid, ..Actor::default() };
-        Refusal { reason: "no_identity", detail: None, actor: Some(actor), destination: None }
+        Refusal {
+            reason: "no_identity",
+            detail: None,
+            actor: Some(actor),
+            destination: None,
+            sqlstate: None,
+        }
     }
 
     #[test]
@@ -239,5 +260,74 @@ mod tests {
         }
         assert_eq!(tally.all().iter().map(|c| c.count).sum::<u64>(), 2);
         assert!(tally.all().is_empty());
+    }
+
+    /// What is in the log of refusals that `refuse` made, in short: event, reason, detail, SQLSTATE, count.
+    fn recorded(refuse: impl FnOnce(&Refusals)) -> Vec<[String; 5]> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("queries.jsonl");
+        let audit = config::Audit {
+            path: path.clone(),
+            on_full: config::OnFull::Block,
+            statement_bytes_max: 1 << 16,
+            parameter_bytes_max: 1 << 12,
+            parameters: config::Parameters::Record,
+            file_bytes_max: 1 << 30,
+        };
+        let log = Log::open(&audit).expect("a log");
+        let refusals = Refusals::new(log.sink());
+        refuse(&refusals);
+        refusals.flush_all();
+        drop(refusals);
+        log.close();
+        let text = std::fs::read_to_string(path).expect("a log");
+        let short = |line: &str| {
+            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            ["event", "reason", "detail", "sqlstate", "count"].map(|key| record[key].to_string())
+        };
+        text.lines().map(short).collect()
+    }
+
+    #[test]
+    fn what_clients_were_told_is_in_the_first_record_and_in_the_count() {
+        let refused = |detail: &str, sqlstate: &[u8; 5]| Refusal {
+            reason: "sessions_max",
+            detail: Some(detail.to_owned()),
+            sqlstate: Some(*sqlstate),
+            ..by(1)
+        };
+        let found = recorded(|refusals| {
+            for detail in ["first", "second", "third"] {
+                refusals.add(refused(detail, b"53300"), |actor| Arc::new(Who::told(actor)));
+            }
+            refusals.add(refused("other", b"57P01"), |actor| Arc::new(Who::told(actor)));
+        });
+        let expected = |detail: &str, sqlstate: &str, count: &str| {
+            let quoted = |text: &str| format!("\"{text}\"");
+            let (event, reason) = (quoted("refused"), quoted("sessions_max"));
+            [event, reason, quoted(detail), quoted(sqlstate), count.to_owned()]
+        };
+        assert_eq!(
+            found,
+            [
+                expected("first", "53300", "1"),
+                expected("other", "57P01", "1"),
+                expected("repeated", "53300", "2")
+            ]
+        );
+    }
+
+    #[test]
+    fn those_with_a_record_of_their_own_are_counted_behind_it() {
+        let refusal = Refusal { reason: "cancel", ..by(1) };
+        let who = Arc::new(Who::told(&Actor::default()));
+        let found = recorded(|refusals| {
+            assert!(refusals.is_first(&refusal, &who));
+            for _ in 0..7 {
+                assert!(!refusals.is_first(&refusal, &who));
+            }
+        });
+        assert_eq!(found.len(), 1, "the first is the caller's to record: {found:?}");
+        assert_eq!((found[0][1].as_str(), found[0][4].as_str()), ("\"cancel\"", "7"));
     }
 }

@@ -25,7 +25,9 @@ use super::{
     cancels::Cancels,
     destinations::Destinations,
     dial::Dialer,
+    newcomers::Newcomer,
     recorder::Recording,
+    refusals::Refusals,
     registry::Registry,
     relay::SCRATCH_BYTES,
     session,
@@ -41,6 +43,8 @@ const HANDED_OVER_MAX: usize = 1024;
 pub struct Context {
     /// Records.
     pub recording: Recording,
+    /// Records of clients that are sent away.
+    pub refusals: Arc<Refusals>,
     /// Reaches servers.
     pub dialer: Dialer,
     /// Sessions of all workers.
@@ -121,6 +125,8 @@ pub struct Connection {
     pub flow: Flow,
     /// Counts it among those of its namespace, and of the agent: one less of each when this is dropped.
     pub counted: [Counted; 2],
+    /// Counts it among those that are not logged in, until it is.
+    pub newcomer: Newcomer,
 }
 
 /// One more, until it is dropped.
@@ -225,9 +231,9 @@ fn run(
 }
 
 async fn serve(context: Arc<Context>, connection: Connection, _load: Counted) {
-    let Connection { stream, flow, counted: _counted } = connection;
+    let Connection { stream, flow, counted: _counted, newcomer } = connection;
     match TcpStream::from_std(stream) {
-        Ok(client) => session::serve(&context, client, flow).await,
+        Ok(client) => session::serve(&context, client, flow, newcomer).await,
         Err(error) => warn!(%error, "cannot watch an accepted socket"),
     }
 }

@@ -184,7 +184,8 @@ mod tests {
     /// An account as the configuration has it; role `app`, login `shop`.
     fn account(keys: &str) -> AccountSecrets {
         let text = format!(
-            "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\nauth.upgrade = true\n\
+            "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\n\
+             server.tls = 'prefer'\nauth.upgrade = true\n\
              [[destination.account]]\nrole = 'app'\nlogin = 'shop'\n{keys}\n"
         );
         let config = Config::parse("t.toml", &text).expect("a good account");

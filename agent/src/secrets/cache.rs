@@ -12,6 +12,9 @@ use crate::pg::scram::Verifier;
 
 /// Entries of a cache where nothing else is said.
 pub const CACHE_ENTRIES_MAX: usize = 10_000;
+/// Most roles of which it is known that there is no verifier: anybody can name roles that are none,
+/// and pushes no verifier out with them.
+pub const MISSING_ENTRIES_MAX: usize = 1_000;
 /// How long it is known that a server has no verifier of a role.
 pub const MISSING_TTL: Duration = Duration::from_secs(5);
 
@@ -35,24 +38,31 @@ pub struct VerifierKey {
 /// without a result the next of them gets one. Fetches of different keys do not wait for each
 /// other. Which login failed is told by [`VerifierCache::evict`].
 ///
-/// Limits: at most as many entries as said when it was made; the one used longest ago goes first.
+/// Limits: at most as many verifiers as said when it was made, and [`MISSING_ENTRIES_MAX`] roles
+/// without one besides; of each sort the one used longest ago goes first.
 /// Time comes in: an entry is good while `now` is before its end.
 pub struct VerifierCache {
-    entries_max: usize,
     inner: Mutex<Inner>,
 }
 
-/// Invariant: `order` holds exactly one stamp per key of `entries`, and stamps only grow.
-#[derive(Default)]
+/// Invariant: no key is on both shelves.
 struct Inner {
-    entries: HashMap<VerifierKey, Entry>,
-    order: BTreeMap<u64, VerifierKey>,
-    stamp: u64,
+    verifiers: Shelf<Arc<Verifier>>,
+    missing: Shelf<()>,
     flights: HashMap<VerifierKey, Flight>,
 }
 
-struct Entry {
-    verifier: Option<Arc<Verifier>>,
+/// Entries of one sort, bounded. Invariant: `order` holds exactly one stamp per key of `entries`,
+/// and stamps only grow.
+struct Shelf<T> {
+    entries_max: usize,
+    entries: HashMap<VerifierKey, Entry<T>>,
+    order: BTreeMap<u64, VerifierKey>,
+    stamp: u64,
+}
+
+struct Entry<T> {
+    value: T,
     until: Instant,
     stamp: u64,
 }
@@ -90,7 +100,12 @@ pub struct Fetch<'c> {
 impl VerifierCache {
     /// An empty cache. A limit of zero counts as one.
     pub fn new(entries_max: usize) -> Self {
-        Self { entries_max: entries_max.max(1), inner: Mutex::default() }
+        let inner = Inner {
+            verifiers: Shelf::new(entries_max.max(1)),
+            missing: Shelf::new(MISSING_ENTRIES_MAX),
+            flights: HashMap::new(),
+        };
+        Self { inner: Mutex::new(inner) }
     }
 
     /// What is known of `key` at `now`; waits while somebody else fetches it.
@@ -129,7 +144,8 @@ impl VerifierCache {
 
     /// How many entries there are, good or not.
     pub fn len(&self) -> usize {
-        self.lock().entries.len()
+        let inner = self.lock();
+        inner.verifiers.entries.len() + inner.missing.entries.len()
     }
 
     /// Whether there are none.
@@ -149,7 +165,7 @@ impl VerifierCache {
             if let (Some(flight), Some((verifier, until))) = (&flight, found)
                 && !flight.stale
             {
-                inner.insert(key, verifier, until, self.entries_max);
+                inner.insert(key, verifier, until);
             }
             flight
         };
@@ -199,6 +215,30 @@ impl fmt::Debug for Fetch<'_> {
 impl Inner {
     /// The value of `key` when it is good at `now`: `Some(None)` where the server has none.
     fn touch(&mut self, key: &VerifierKey, now: Instant) -> Option<Option<Arc<Verifier>>> {
+        let verifier = self.verifiers.touch(key, now).map(Some);
+        verifier.or_else(|| self.missing.touch(key, now).map(|()| None))
+    }
+
+    fn insert(&mut self, key: &VerifierKey, verifier: Option<Arc<Verifier>>, until: Instant) {
+        self.remove(key);
+        match verifier {
+            Some(verifier) => self.verifiers.insert(key, verifier, until),
+            None => self.missing.insert(key, (), until),
+        }
+    }
+
+    fn remove(&mut self, key: &VerifierKey) {
+        self.verifiers.remove(key);
+        self.missing.remove(key);
+    }
+}
+
+impl<T: Clone> Shelf<T> {
+    fn new(entries_max: usize) -> Self {
+        Self { entries_max, entries: HashMap::new(), order: BTreeMap::new(), stamp: 0 }
+    }
+
+    fn touch(&mut self, key: &VerifierKey, now: Instant) -> Option<T> {
         let entry = self.entries.get_mut(key)?;
         if entry.until <= now {
             self.remove(key);
@@ -208,21 +248,15 @@ impl Inner {
         self.stamp += 1;
         entry.stamp = self.stamp;
         self.order.insert(self.stamp, key.clone());
-        Some(entry.verifier.clone())
+        Some(entry.value.clone())
     }
 
-    fn insert(
-        &mut self,
-        key: &VerifierKey,
-        verifier: Option<Arc<Verifier>>,
-        until: Instant,
-        entries_max: usize,
-    ) {
+    fn insert(&mut self, key: &VerifierKey, value: T, until: Instant) {
         self.remove(key);
         self.stamp += 1;
-        self.entries.insert(key.clone(), Entry { verifier, until, stamp: self.stamp });
+        self.entries.insert(key.clone(), Entry { value, until, stamp: self.stamp });
         self.order.insert(self.stamp, key.clone());
-        while self.entries.len() > entries_max {
+        while self.entries.len() > self.entries_max {
             let Some((_, oldest)) = self.order.pop_first() else { return };
             self.entries.remove(&oldest);
         }
@@ -312,17 +346,39 @@ mod tests {
             fetch(&cache, &key(role), now).await.put(verifier(iterations), now, TTL);
         }
         assert_eq!(known(&cache, &key("a"), now).await, Some(1));
-        fetch(&cache, &key("c"), now).await.put_missing(now);
+        fetch(&cache, &key("c"), now).await.put(verifier(3), now, TTL);
         assert_eq!(cache.len(), 2);
         assert_eq!(known(&cache, &key("b"), now).await, None);
         assert_eq!(known(&cache, &key("a"), now).await, Some(1));
-        assert_eq!(known(&cache, &key("c"), now).await, Some(0));
+        assert_eq!(known(&cache, &key("c"), now).await, Some(3));
         for round in 0..100 {
             cache.evict(&key("a"));
             fetch(&cache, &key("a"), now).await.put(verifier(1 + round), now, TTL);
         }
         let inner = cache.lock();
-        assert_eq!((inner.entries.len(), inner.order.len(), inner.flights.len()), (2, 2, 0));
+        let shelf = &inner.verifiers;
+        assert_eq!((shelf.entries.len(), shelf.order.len(), inner.flights.len()), (2, 2, 0));
+    }
+
+    #[tokio::test]
+    async fn roles_that_are_none_push_no_verifier_out() {
+        let cache = VerifierCache::new(2);
+        let now = Instant::now();
+        fetch(&cache, &key("a"), now).await.put(verifier(1), now, TTL);
+        fetch(&cache, &key("b"), now).await.put(verifier(2), now, TTL);
+        for number in 0..MISSING_ENTRIES_MAX + 10 {
+            fetch(&cache, &key(&number.to_string()), now).await.put_missing(now);
+        }
+        assert_eq!(cache.len(), 2 + MISSING_ENTRIES_MAX);
+        assert_eq!(known(&cache, &key("a"), now).await, Some(1));
+        assert_eq!(known(&cache, &key("b"), now).await, Some(2));
+        assert_eq!(known(&cache, &key("9"), now).await, None, "the oldest went");
+        assert_eq!(known(&cache, &key("10"), now).await, Some(0));
+        // A role that came to be is on one shelf alone, and the other way round.
+        cache.evict(&key("10"));
+        fetch(&cache, &key("10"), now).await.put(verifier(3), now, TTL);
+        assert_eq!(cache.len(), 2 + MISSING_ENTRIES_MAX - 1);
+        assert_eq!(known(&cache, &key("10"), now).await, Some(3));
     }
 
     #[tokio::test]

@@ -21,7 +21,9 @@ mod places;
 mod verifier_file;
 
 pub use account::AccountSecrets;
-pub use cache::{CACHE_ENTRIES_MAX, Claim, Fetch, MISSING_TTL, VerifierCache, VerifierKey};
+pub use cache::{
+    CACHE_ENTRIES_MAX, Claim, Fetch, MISSING_ENTRIES_MAX, MISSING_TTL, VerifierCache, VerifierKey,
+};
 pub use command::{COMMAND_BYTES_MAX, COMMAND_LIMIT};
 pub use file::{Fault, inspect};
 pub use password::{COMMAND_FAILURE_TTL, COMMAND_TTL, PASSWORD_BYTES_MAX, Password};

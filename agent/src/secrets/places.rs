@@ -227,7 +227,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write(&folder, "open", b"", 0o604);
         let text = "client = { certificate = '@/c', key = '@/open' }\n\
-                    server = { certificate = '@/open', key = '@/k', roots = '@/r', crl = '@/' }\n\
+                    [destination.server]\ntls = 'verify-full'\ncertificate = '@/open'\n\
+                    key = '@/k'\nroots = '@/r'\ncrl = '@/'\n\
                     [destination.auth.lookup]\nlogin = 'l'\npassword_file = '@/open'\n\
                     [[destination.account]]\nrole = 'r'\napplication_password_file = '@/p'\n\
                     password_command = ['/nowhere/x']\n\

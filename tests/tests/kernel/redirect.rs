@@ -181,8 +181,8 @@ fn silent_connections_beyond_the_limit_are_reset_and_recorded() -> Result {
         .set("agent", "sessions_max", "1")
         .set("agent", "startup_timeout_ms", "60000");
     let scene = Scene::with("silent", builder)?;
-    // Twice the sessions and 64.
-    let report = scene.client(&["silent", &server.address().to_string(), "count=66"])?;
+    // A quarter, for one user, of twice the sessions and 64.
+    let report = scene.client(&["silent", &server.address().to_string(), "count=16"])?;
     assert_eq!(report["end"], "ConnectionReset", "{report}");
     assert_eq!(report["others"], true, "{report}");
     let refused = scene.agent.wait_for(|r| r["reason"] == "connections_max", PATIENCE)?;

@@ -1,6 +1,6 @@
 //! Cancel requests.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pgward_common::Flow;
 use tokio::{
@@ -17,6 +17,7 @@ use crate::{
         error::chain,
         identify::Who,
         reach,
+        refusals::Refusal,
         throttle::Verdict,
         worker::Context,
     },
@@ -27,7 +28,12 @@ use crate::{
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Carries out a request whose key is that of a session; drops all others without a word, as a server does.
-pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
+pub(super) async fn cancel(
+    context: &Context,
+    flow: &Flow,
+    who: &Arc<Who>,
+    request: &startup::Cancel,
+) {
     let guesser = (flow.opener.uid, flow.opener.netns_cookie);
     let now = Instant::now();
     let found = match context.guesses.check(&guesser, now) {
@@ -49,6 +55,9 @@ pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &
             (None, CancelOutcome::Refused)
         }
     };
+    if target.is_none() && !context.refusals.is_first(&refusal(flow), who) {
+        return; // counted: guessing writes no record for each guess
+    }
     let record = Cancel {
         actor: &who.full,
         destination: target.as_ref().map_or_else(|| dial::destination(flow), |t| t.route.address),
@@ -59,6 +68,17 @@ pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &
     let stamp = Stamp::agent(Now::read());
     if let Err(error) = context.recording.sink.record(&stamp, &record) {
         warn!(%error, "cancel request not recorded");
+    }
+}
+
+/// As further ones of the same process within a short time are counted.
+fn refusal(flow: &Flow) -> Refusal {
+    Refusal {
+        reason: "cancel",
+        detail: None,
+        actor: Some(flow.opener),
+        destination: Some(dial::destination(flow)),
+        sqlstate: None,
     }
 }
 

@@ -1,16 +1,15 @@
 //! Ends: what is recorded, and what the client hears.
 
-use std::{borrow::Cow, io, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 use pgward_common::Flow;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
-use tracing::warn;
 
 use crate::{
-    audit::{EndReason, NotRecorded, Now, Refused, Stamp},
+    audit::{EndReason, NotRecorded},
     net::{
         credentials::CredentialsError,
         dial,
@@ -18,6 +17,7 @@ use crate::{
         identify::Who,
         leg::Leg,
         reach::ReachError,
+        refusals::Refusal,
         relay::{End, Peer, RelayError},
         route::Route,
         worker::Context,
@@ -220,9 +220,9 @@ pub(super) struct SentAway<'a> {
     /// Its connection.
     pub(super) flow: &'a Flow,
     /// Who.
-    pub(super) who: &'a Who,
+    pub(super) who: &'a Arc<Who>,
     /// Name of the reason, for the record.
-    pub(super) reason: &'a str,
+    pub(super) reason: &'static str,
     /// More about it.
     pub(super) detail: &'a str,
     /// What it hears.
@@ -230,20 +230,16 @@ pub(super) struct SentAway<'a> {
 }
 
 impl SentAway<'_> {
-    /// Records it, and says it.
+    /// Records it, or counts it behind others of its kind, and says it.
     pub(super) async fn say(self, context: &Context, client: Option<&mut Leg>) {
-        let record = Refused {
+        let refusal = Refusal {
             reason: self.reason,
-            detail: Some(self.detail),
-            sqlstate: self.reply.as_ref().map(|reply| reply.sqlstate),
-            actor: Some(&self.who.full),
+            detail: Some(self.detail.to_owned()),
+            actor: Some(self.flow.opener),
             destination: Some(dial::destination(self.flow)),
-            count: 1,
+            sqlstate: self.reply.as_ref().map(|reply| reply.sqlstate),
         };
-        let stamp = Stamp::agent(Now::read());
-        if let Err(error) = context.recording.sink.record(&stamp, &record) {
-            warn!(%error, "refusal not recorded");
-        }
+        context.refusals.add(refusal, |_| self.who.clone());
         if let (Some(reply), Some(client)) = (self.reply, client) {
             farewell(client, &reply).await;
         }

@@ -34,6 +34,7 @@ use super::{
     error::chain,
     identify::Who,
     leg::Leg,
+    newcomers::Newcomer,
     recorder::{self, Ended, Recorder},
     registry::Shown,
     relay::Relay,
@@ -56,8 +57,8 @@ use crate::{
     },
 };
 
-/// Serves a connection that the kernel side handed over, until it ends.
-pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
+/// Serves a connection that the kernel side handed over, until it ends. It is a newcomer until it is logged in.
+pub async fn serve(context: &Context, client: TcpStream, flow: Flow, newcomer: Newcomer) {
     let question = recorder::ask(&context.recording.identifier, &flow);
     let registration = context.writers.register(&flow);
     let deadline = Instant::now() + context.startup_timeout;
@@ -94,7 +95,7 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     };
     match opened.packet.take() {
         Some(FirstPacket::Startup { minor, parameters }) => {
-            let startup = Startup { minor, parameters, deadline };
+            let startup = Startup { minor, parameters, deadline, newcomer };
             // In boxes of their own, here and below: a client that says nothing costs what it takes to wait for it, and a session
             // at rest keeps no room for its login.
             let session = run_session(context, opened, route, flow, who, registration, startup);
@@ -118,6 +119,7 @@ struct Startup {
     minor: u16,
     parameters: Parameters,
     deadline: Instant,
+    newcomer: Newcomer,
 }
 
 async fn run_session(
@@ -163,7 +165,7 @@ async fn run_session(
     }
     let channel = opened.channel();
     let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
-    let Startup { minor, parameters, deadline } = startup;
+    let Startup { minor, parameters, deadline, newcomer } = startup;
     let settings = &route.destination.settings.clone();
     let hello = recorder::Hello {
         minor,
@@ -256,6 +258,7 @@ async fn run_session(
             return Box::pin(end(leg, recorder, explained, true, (consumed, 0))).await;
         }
     };
+    drop(newcomer);
     let consumed = consumed + more;
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
     let mut relay = Relay::new(leg, server, session, recorder, &from_client, &from_server);
