@@ -8,12 +8,11 @@ use std::{
     hash::Hash,
     io,
     net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant as Clock,
 };
 
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::ExposeSecret;
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,10 +37,10 @@ use crate::{
         frontend::{Bind, Frontend, Parse, SaslInitialResponse},
         handshake::{self, Refusal, course::Demand},
         list::Counted,
-        scram::{self, Keys, Nonce, ScramError, Verifier, VerifierError},
+        scram::{self, Nonce, ScramError, Verifier, VerifierError},
         startup::{self, Parameters},
     },
-    secrets::SecretError,
+    secrets::{self, SecretError},
 };
 
 /// Longest message that such a connection is answered with, in bytes.
@@ -272,7 +271,7 @@ async fn prove(
         return Err(message.unexpected());
     };
     let challenge = client.handle_first(data)?;
-    let keys = derive(&password, challenge.salt(), challenge.iterations()).await;
+    let keys = secrets::derive(&password, challenge.salt(), challenge.iterations()).await?;
     let (awaiting, last) = challenge.answer(&keys);
     out.clear();
     Frontend::Authentication(last.expose_secret()).write(&mut out).expect("short");
@@ -291,24 +290,6 @@ async fn prove(
         return Err(message.unexpected());
     };
     Ok(awaiting.handle_final(data)?)
-}
-
-/// Derivations at the same time: as many as there are processors. More would be no faster, and take the processors from the
-/// sessions.
-static DERIVATIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from)))
-});
-
-/// Many rounds of a hash, off the worker. Waits while all processors are at it.
-async fn derive(password: &Arc<SecretSlice<u8>>, salt: &[u8], iterations: u32) -> Keys {
-    let permit = DERIVATIONS.clone().acquire_owned().await.expect("it is never closed");
-    let (password, salt) = (password.clone(), salt.to_vec());
-    let derived = tokio::task::spawn_blocking(move || {
-        // Kept to the end, also when nobody waits for the keys any more.
-        let _permit = permit;
-        Keys::derive(password.expose_secret(), &salt, iterations)
-    });
-    derived.await.expect("deriving keys does not panic")
 }
 
 async fn query(
@@ -487,22 +468,6 @@ mod tests {
         held.clear();
         drop(place);
         assert!(places.locked().is_empty(), "nobody is there");
-    }
-
-    #[tokio::test]
-    async fn derivations_wait_for_a_processor() {
-        let password = Arc::new(SecretSlice::from(b"pencil".to_vec()));
-        let cores = DERIVATIONS.available_permits();
-        let all = u32::try_from(cores).expect("few");
-        let busy = DERIVATIONS.clone().acquire_many_owned(all).await.expect("open");
-        {
-            let mut derived = pin!(derive(&password, b"salt", 20_000));
-            assert!(poll(derived.as_mut()).is_pending());
-            assert_eq!(Arc::strong_count(&password), 1, "nobody is at it");
-            drop(busy);
-            derived.await;
-        }
-        assert_eq!(DERIVATIONS.available_permits(), cores);
     }
 
     #[tokio::test]

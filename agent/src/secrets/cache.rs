@@ -31,7 +31,7 @@ pub struct VerifierKey {
     pub role: Box<[u8]>,
 }
 
-/// Verifiers by destination, server and role, shared by all workers.
+/// Verifiers by destination, server, network namespace and role, shared by all workers.
 ///
 /// The order of calls: [`VerifierCache::claim`] answers, or hands out a [`Fetch`] to whoever asks
 /// first; others that ask for the same key meanwhile wait for that fetch, and when it is dropped

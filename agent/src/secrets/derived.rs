@@ -4,13 +4,14 @@
 //! as the password at servers with that salt; the password itself is not kept, only a keyed hash to know it by.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use hmac::digest::FixedOutput as _;
 use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::SecretError;
@@ -61,12 +62,7 @@ impl Derived {
             }
             hash
         };
-        let (given, own_salt) = (password.clone(), salt.to_vec());
-        let derived = tokio::task::spawn_blocking(move || {
-            Keys::derive(given.expose_secret(), &own_salt, iterations)
-        });
-        let unfinished = |_| SecretError::Unfinished { from: "an account's password".to_owned() };
-        let keys = derived.await.map_err(unfinished)?;
+        let keys = derive(password, salt, iterations).await?;
         let salt = Box::from(salt);
         let new = Derivation { password: hash, salt, iterations, keys: keys.clone() };
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(new);
@@ -123,6 +119,37 @@ impl Derived {
     fn count(&self) -> usize {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).all.len()
     }
+}
+
+/// Derivations at the same time: as many as there are processors. More would be no faster, and take the processors from the
+/// sessions.
+static DERIVATIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)))
+});
+
+/// Many rounds of a hash, off the worker. Waits while all processors are at it.
+pub async fn derive(
+    password: &Arc<SecretSlice<u8>>,
+    salt: &[u8],
+    iterations: u32,
+) -> Result<Keys, SecretError> {
+    derive_at(&DERIVATIONS, password, salt, iterations).await
+}
+
+async fn derive_at(
+    places: &Arc<Semaphore>,
+    password: &Arc<SecretSlice<u8>>,
+    salt: &[u8],
+    iterations: u32,
+) -> Result<Keys, SecretError> {
+    let permit = places.clone().acquire_owned().await.expect("it is never closed");
+    let (password, salt) = (password.clone(), salt.to_vec());
+    let derived = tokio::task::spawn_blocking(move || {
+        // Kept to the end, also when nobody waits for the keys any more.
+        let _permit = permit;
+        Keys::derive(password.expose_secret(), &salt, iterations)
+    });
+    derived.await.map_err(|_| SecretError::Unfinished { from: "a password".to_owned() })
 }
 
 #[cfg(test)]
@@ -188,5 +215,23 @@ mod tests {
         let given = derived.keys(&password("one"), b"salt", 4096).await.expect("kept");
         assert_eq!(proof(&given), proof(&strange));
         assert_eq!(format!("{derived:?}"), "Derived { .. }");
+    }
+
+    #[tokio::test]
+    async fn derivations_wait_for_a_processor() {
+        let places = Arc::new(Semaphore::new(1));
+        let password = password("pencil");
+        let busy = places.clone().acquire_owned().await.expect("open");
+        let waiting = tokio::spawn({
+            let (places, password) = (places.clone(), password.clone());
+            async move { derive_at(&places, &password, b"salt", 4096).await.is_ok() }
+        });
+        // The task runs until it waits.
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert_eq!(Arc::strong_count(&password), 2, "nobody is at it");
+        drop(busy);
+        assert!(waiting.await.expect("no panic"));
+        assert_eq!(places.available_permits(), 1);
     }
 }

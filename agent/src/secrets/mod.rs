@@ -25,6 +25,7 @@ pub use cache::{
     CACHE_ENTRIES_MAX, Claim, Fetch, MISSING_ENTRIES_MAX, MISSING_TTL, VerifierCache, VerifierKey,
 };
 pub use command::{COMMAND_BYTES_MAX, COMMAND_LIMIT};
+pub use derived::derive;
 pub use file::{Fault, inspect};
 pub use password::{COMMAND_FAILURE_TTL, COMMAND_TTL, PASSWORD_BYTES_MAX, Password};
 pub use places::examine_places;
