@@ -81,6 +81,9 @@ enum Task {
     /// The idle sessions of `bench`
     #[command(hide = true)]
     IdleClients(bench::IdleOptions),
+    /// The clients of `bench` that begin TLS and go
+    #[command(hide = true)]
+    HandshakeClients(bench::HandshakeOptions),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Task::BenchRun(options) => bench::bench_run(&options),
         Task::Relay(options) => bench::relay(&options),
         Task::IdleClients(options) => bench::hold_sessions(&options),
+        Task::HandshakeClients(options) => bench::shake_hands(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

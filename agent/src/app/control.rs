@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::{
     audit::{Log, Tier, WallNanos},
     bpf::Maps,
-    control::{Handler, SessionInfo, Status},
+    control::{CLEAR, Handler, SessionInfo, Status},
     net::registry::{Registry, STATES, Shown as Session},
 };
 
@@ -42,6 +42,7 @@ impl Handler for Shown {
             warn!(%error, "cannot read the kernel side's counters");
             Default::default()
         });
+        let away = self.registry.turned_away();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -52,6 +53,10 @@ impl Handler for Shown {
             sessions: self.registry.len() as u64,
             sessions_total: self.registry.total(),
             statements_total: self.registry.statements(),
+            logins_failed: away.logins_failed,
+            logins_refused: away.logins_refused,
+            logins_throttled: away.logins_throttled,
+            cancels_dropped: away.cancels_dropped,
             namespaces: self.namespaces.load(Ordering::Relaxed),
             log_path: self.log_path.display().to_string(),
             log: self.log.status(),
@@ -66,6 +71,7 @@ impl Handler for Shown {
 }
 
 fn info(session: &Session) -> SessionInfo {
+    let leg = |tls: Option<&str>| tls.unwrap_or(CLEAR).to_owned();
     let brief = session.who.get().map(|who| &who.brief);
     let startup = session.startup.get();
     let state = usize::from(session.state.load(Ordering::Relaxed));
@@ -80,6 +86,9 @@ fn info(session: &Session) -> SessionInfo {
         database: startup.map(|s| s.database.clone()).unwrap_or_default(),
         database_user: startup.map(|s| s.user.clone()).unwrap_or_default(),
         application_name: startup.map(|s| s.application_name.clone()).unwrap_or_default(),
+        client_leg: startup.map(|s| leg(s.client_tls.as_deref())),
+        server_leg: session.server_tls.get().map(|tls| leg(tls.as_deref())),
+        handshake: session.handshake.get().map(|kind| kind.name().to_owned()),
         state: STATES.get(state).copied().unwrap_or("unknown").to_owned(),
         since: rfc3339(session.since),
         statements: session.statements.load(Ordering::Relaxed),

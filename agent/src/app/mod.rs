@@ -50,7 +50,7 @@ use crate::{
         recorder::Recording,
         refusals::Refusals,
         registry::Registry,
-        throttle::{Bounds, Throttle},
+        throttle::{Bounds, Known, Throttle},
         worker::{Context, Stop, Workers},
         writers::Writers,
     },
@@ -167,6 +167,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     };
     let process_failures = Arc::new(Throttle::new(logins));
     let role_failures = Arc::new(Throttle::new(logins));
+    let known_logins = Arc::<Known<_>>::default();
     let guesses = Bounds { failures_max: config.auth.cancel_failures_max, ..logins };
     let guesses = Arc::new(Throttle::new(guesses));
     let cancels = Arc::<Cancels>::default();
@@ -193,6 +194,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         cancels: cancels.clone(),
         process_failures: process_failures.clone(),
         role_failures: role_failures.clone(),
+        known_logins: known_logins.clone(),
         guesses: guesses.clone(),
         mock_seed: mock_seed.clone(),
         stop: stop.clone(),

@@ -60,6 +60,7 @@
 //! | `exception` | session_start | why something weaker than SCRAM was accepted | who |
 //! | `client_tls` | session_start | TLS between client and agent; absent in clear text | from where |
 //! | `server_tls` | session_start | TLS between agent and server; absent in clear text | on what |
+//! | `server_verified` | session_start | what of the server's certificate was verified: verify-full, verify-ca; require, prefer: nothing | on what |
 //! | `server_name` | session_start | name of the server that the client gave in TLS | on what |
 //! | `options` | session_start | `options` of the startup packet | what |
 //! | `backend_pid` | session_start | the server's process of the session, as in the server's own log | on what |
@@ -77,7 +78,7 @@
 //! | `params[].value` | statement | value; `null` for NULL; base64 in binary format | on what |
 //! | `params[].omitted` | statement | the value is left out because all values of the record together are too long | |
 //! | `outcome` | statement cancel | how it ended; `unfinished`: what the server did is not known | result |
-//! | `sqlstate` | statement session_end | code of the error it ended with | result |
+//! | `sqlstate` | statement session_end refused | code of the error it ended with | result |
 //! | `commit_sqlstate` | statement | code of the error with which the server undid it when it was to commit | result |
 //! | `tag` | statement | the server's command tag of the last result | result, on what |
 //! | `rows` | statement | rows sent to the client; rows changed are in `tag` | result |

@@ -187,6 +187,8 @@ pub struct Refused<'a> {
     pub reason: &'a str,
     /// More about the reason; no SQL.
     pub detail: Option<&'a str>,
+    /// What the client was told, when it was told something.
+    pub sqlstate: Option<[u8; 5]>,
     /// Who tried.
     pub actor: Option<&'a Json>,
     /// Where to.
@@ -401,6 +403,7 @@ impl Refused<'_> {
     fn fill(&self, object: &mut Object<'_>) {
         object.text("reason", self.reason);
         object.text_if("detail", self.detail);
+        object.bytes_if("sqlstate", self.sqlstate.as_ref().map(|state| &state[..]));
         origin(object, self.actor, self.destination);
         object.number("count", self.count);
     }

@@ -261,6 +261,7 @@ fn samples() -> Vec<Value> {
             }),
             client_tls: Some("TLSv1.3"),
             server_tls: Some("TLSv1.3"),
+            server_verified: Some("verify-full"),
             server_name: Some("db"),
             destination_name: "default",
             options: Some(b"-c x=1"),
@@ -304,6 +305,7 @@ fn samples() -> Vec<Value> {
         agent(Record::Refused(&Refused {
             reason: "refused_storage",
             detail: Some("d"),
+            sqlstate: Some(*b"53300"),
             actor,
             destination: Some(destination),
             count: 1,

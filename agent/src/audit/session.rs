@@ -40,6 +40,8 @@ pub struct SessionStart<'a> {
     pub client_tls: Option<&'a str>,
     /// The same between agent and server.
     pub server_tls: Option<&'a str>,
+    /// What of the server's certificate was verified, as `destination.server.tls` says it.
+    pub server_verified: Option<&'a str>,
     /// The name of the server that the client gave in TLS.
     pub server_name: Option<&'a str>,
     /// What is configured for this server, by its name.
@@ -184,6 +186,7 @@ impl SessionStart<'_> {
         }
         object.text_if("client_tls", self.client_tls);
         object.text_if("server_tls", self.server_tls);
+        object.text_if("server_verified", self.server_verified);
         object.text_if("server_name", self.server_name);
         object.bytes_if("options", self.options);
         object.number_if("backend_pid", self.backend_pid.map(u64::from));

@@ -1,6 +1,7 @@
 //! `pgward log`: the query log as a table.
 //!
-//! A line tells who asked what: statements, and in their place what was refused, cancelled or lost.
+//! A line tells who asked what: logins with what protects each leg, statements, and in their place
+//! what was refused, cancelled or lost.
 //! What only the start of a session knows (its process, its destination) is remembered for its
 //! statements; of sessions that started in an earlier file only what each statement says of its
 //! writer is known.
@@ -48,6 +49,12 @@ pub enum Column {
     Database,
     /// Role in the database
     User,
+    /// TLS between application and agent
+    ClientLeg,
+    /// TLS between agent and server
+    ServerLeg,
+    /// Who carried out the login
+    Handshake,
     /// The statement
     Statement,
     /// Rows it gave, or changed, or the error
@@ -226,6 +233,9 @@ impl Column {
             Self::Destination => ("DESTINATION", false, 18),
             Self::Database => ("DATABASE", false, 12),
             Self::User => ("USER", false, 12),
+            Self::ClientLeg => ("CLIENT LEG", false, 10),
+            Self::ServerLeg => ("SERVER LEG", false, 10),
+            Self::Handshake => ("HANDSHAKE", false, 10),
             Self::Statement => ("STATEMENT", false, 0),
             Self::Rows => ("ROWS", true, 11),
             Self::Duration => ("DURATION", true, 11),

@@ -35,7 +35,7 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     Ok(Exit::Done)
 }
 
-const HEADINGS: [Heading; 13] = [
+const HEADINGS: [Heading; 16] = [
     left("SESSION"),
     right("PID"),
     left("EXE"),
@@ -44,6 +44,9 @@ const HEADINGS: [Heading; 13] = [
     left("DESTINATION"),
     left("DATABASE"),
     left("USER"),
+    left("CLIENT LEG"),
+    left("SERVER LEG"),
+    left("HANDSHAKE"),
     left("STATE"),
     left("SINCE"),
     right("STATEMENTS"),
@@ -57,6 +60,11 @@ const fn left(title: &'static str) -> Heading {
 
 const fn right(title: &'static str) -> Heading {
     Heading { title, right: true, usual: 0 }
+}
+
+/// Of TLS in a few words, its version, which comes first.
+fn leg(described: Option<&str>) -> &str {
+    described.and_then(|leg| leg.split(' ').next()).unwrap_or("")
 }
 
 fn row(session: &SessionInfo) -> Vec<String> {
@@ -73,6 +81,9 @@ fn row(session: &SessionInfo) -> Vec<String> {
         or_dash(&session.destination),
         or_dash(&session.database),
         or_dash(&session.database_user),
+        or_dash(leg(session.client_leg.as_deref())),
+        or_dash(leg(session.server_leg.as_deref())),
+        or_dash(session.handshake.as_deref().unwrap_or("")),
         or_dash(&session.state),
         super::log::short_time(&session.since),
         session.statements.to_string(),

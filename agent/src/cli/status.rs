@@ -56,6 +56,14 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
         ("workers", status.workers.to_string()),
         ("sessions", format!("{} now, {} in all", status.sessions, status.sessions_total)),
         ("statements", status.statements_total.to_string()),
+        (
+            "logins",
+            format!(
+                "{} failed, {} refused, {} throttled",
+                status.logins_failed, status.logins_refused, status.logins_throttled
+            ),
+        ),
+        ("cancels", format!("{} dropped: unknown keys", status.cancels_dropped)),
         ("namespaces", status.namespaces.to_string()),
         ("query log", printable(&status.log_path)),
         ("  state", health.to_owned()),

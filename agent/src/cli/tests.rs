@@ -1,10 +1,11 @@
 //! The command line from arguments to output.
 
+mod log_table;
+
 use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::*;
-use crate::audit::*;
 
 /// What a subcommand wrote, and how it ended.
 #[derive(Debug)]
@@ -20,14 +21,6 @@ fn ran(width: Option<u16>, command: impl FnOnce(&mut Output<'_>) -> io::Result<E
     let exit = command(&mut output).expect("writing to memory works");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { exit, data: text(data), notes: text(notes) }
-}
-
-fn log_args(arguments: &[&str]) -> LogArgs {
-    let all = ["pgward", "log"].iter().chain(arguments);
-    match Cli::try_parse_from(all).expect("good arguments").command {
-        Command::Log(args) => args,
-        other => panic!("not a log command: {other:?}"),
-    }
 }
 
 #[test]
@@ -157,8 +150,8 @@ fn with_agent(
 }
 
 const SESSIONS: &str = r#"{"response":"sessions","sessions":[
-    {"id":"feed0000000000010000000000000002","pid":8,"exe":null,"uid":0,"container":"web","destination":"10.0.0.5:5432","netns_cookie":1,"database":"","database_user":"","application_name":"","state":"startup","since":"2026-02-28T23:59:59.500000000Z","statements":0,"rows":0,"client_bytes":0,"server_bytes":0,"tier":"T0"},
-    {"id":"feed0000000000010000000000000001","pid":7,"exe":"/usr/bin/psql","uid":1000,"container":null,"destination":"10.0.0.5:5432","netns_cookie":1,"database":"sh\u001b[2Jop","database_user":"app","application_name":"psql","state":"idle","since":"2026-02-28T23:59:58.000000000Z","statements":3,"rows":9,"client_bytes":1,"server_bytes":2,"tier":"T2"}
+    {"id":"feed0000000000010000000000000002","pid":8,"exe":null,"uid":0,"container":"web","destination":"10.0.0.5:5432","netns_cookie":1,"database":"","database_user":"","application_name":"","client_leg":null,"server_leg":null,"handshake":null,"state":"startup","since":"2026-02-28T23:59:59.500000000Z","statements":0,"rows":0,"client_bytes":0,"server_bytes":0,"tier":"T0"},
+    {"id":"feed0000000000010000000000000001","pid":7,"exe":"/usr/bin/psql","uid":1000,"container":null,"destination":"10.0.0.5:5432","netns_cookie":1,"database":"sh\u001b[2Jop","database_user":"app","application_name":"psql","client_leg":"clear","server_leg":"TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768","handshake":"terminated","state":"idle","since":"2026-02-28T23:59:58.000000000Z","statements":3,"rows":9,"client_bytes":1,"server_bytes":2,"tier":"T2"}
 ]}"#;
 
 fn one_line(json: &str) -> &'static str {
@@ -173,15 +166,20 @@ fn sessions_are_listed_oldest_first() {
         (
             Exit::Done,
             "\
-SESSION  PID  EXE             UID  CONTAINER  DESTINATION    DATABASE       USER  STATE    SINCE                    STATEMENTS  ROWS  TIER
-feed:1     7  /usr/bin/psql  1000  -          10.0.0.5:5432  sh\\u{1b}[2Jop  app   idle     2026-02-28 23:59:58.000           3     9  T2
-feed:2     8  -                 0  web        10.0.0.5:5432  -              -     startup  2026-02-28 23:59:59.500           0     0  T0
+SESSION  PID  EXE             UID  CONTAINER  DESTINATION    DATABASE       USER  CLIENT LEG  SERVER LEG  HANDSHAKE   STATE    SINCE                    STATEMENTS  ROWS  TIER
+feed:1     7  /usr/bin/psql  1000  -          10.0.0.5:5432  sh\\u{1b}[2Jop  app   clear       TLSv1.3     terminated  idle     2026-02-28 23:59:58.000           3     9  T2
+feed:2     8  -                 0  web        10.0.0.5:5432  -              -     -           -           -           startup  2026-02-28 23:59:59.500           0     0  T0
 "
         )
     );
     let listed = with_agent(one_line(SESSIONS), |s, output| sessions::run_at(s, true, output));
     let value: serde_json::Value = serde_json::from_str(&listed.data).expect("JSON");
     assert_eq!(value[0]["pid"], 7);
+    assert_eq!(value[0]["server_leg"], "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768");
+    assert_eq!(
+        (&value[0]["handshake"], &value[1]["client_leg"]),
+        (&json!("terminated"), &json!(null))
+    );
     let none = r#"{"response":"sessions","sessions":[]}"#;
     let none = with_agent(none, |s, output| sessions::run_at(s, false, output));
     assert_eq!((none.data.as_str(), none.notes.as_str()), ("", "no sessions\n"));
@@ -199,7 +197,8 @@ fn status_finds_a_log_that_does_not_record() {
         let status = json!({"response": "status", "status": {
             "version": "0.1.0", "pid": 1, "since": "2026-02-28T23:59:58.000000000Z",
             "cgroup": "root", "tiers": ["T0", "T2"], "workers": 2, "sessions": 1,
-            "sessions_total": 4, "statements_total": 9, "namespaces": 1,
+            "sessions_total": 4, "statements_total": 9, "logins_failed": 2, "logins_refused": 3,
+            "logins_throttled": 0, "cancels_dropped": 7, "namespaces": 1,
             "log_path": "/var/log/pgward/queries.jsonl",
             "log": {"health": health, "records": 5, "bytes": 6, "lost": lost},
             "counters": {"redirected": 4}}});
@@ -208,223 +207,17 @@ fn status_finds_a_log_that_does_not_record() {
         assert_eq!(asked.exit, exit);
         assert!(asked.data.contains(shown), "{}", asked.data);
         assert!(asked.data.contains("redirected   4\n"), "{}", asked.data);
+        assert!(
+            asked.data.contains("logins       2 failed, 3 refused, 0 throttled\n"),
+            "{}",
+            asked.data
+        );
+        assert!(asked.data.contains("cancels      7 dropped: unknown keys\n"), "{}", asked.data);
         let asked = with_agent(status, |s, output| status::run_at(s, true, output));
         let value: serde_json::Value = serde_json::from_str(&asked.data).expect("JSON");
         assert_eq!(value["log"]["lost"], lost);
+        assert_eq!((&value["logins_refused"], &value["cancels_dropped"]), (&json!(3), &json!(7)));
     }
-}
-
-/// A log with two sessions, one of them of an earlier file, and one of everything else that has a
-/// row.
-fn sample_log() -> String {
-    let mut out = Vec::new();
-    let now = Now { wall: WallNanos(1_772_323_199_000_000_042), boot: BootNanos(77) };
-    let mut seq = SessionSeq::new(SessionId { epoch: 0xfeed << 48, counter: 42 });
-    let mut old = SessionSeq::new(SessionId { epoch: 0xfeed << 48, counter: 7 });
-    let identity = Json::render(&json!({
-        "pid": 7, "exe": "/usr/bin/psql", "uid": 1000, "cmdline": ["psql", "-c", "select\n1"],
-        "container": {"id": "0123456789abcdef", "runtime": "crun"}
-    }))
-    .expect("short");
-    let opener = Json::render(&json!({"pid": 7})).expect("short");
-    let other = Json::render(&json!({
-        "pid": 8, "exe": "/usr/bin/perl", "uid": 0, "container": "web"
-    }))
-    .expect("short");
-    let destination = "10.0.0.5:5432".parse().expect("an address");
-    let start = SessionStart {
-        actor: &identity,
-        tier: Tier::T2,
-        confidence: Confidence::Exact,
-        destination,
-        source: destination,
-        netns_cookie: 1,
-        database_user: b"app",
-        database: b"shop",
-        application_name: None,
-        client_encoding: None,
-        server_version: None,
-        protocol: (3, 0),
-        authentication: "trust",
-        handshake: None,
-        client_tls: None,
-        server_tls: None,
-        server_name: None,
-        destination_name: "default",
-        options: None,
-        backend_pid: None,
-    };
-    Record::from(&start).write(&seq.stamp(now), &mut out);
-    let statement = Statement {
-        kind: StatementKind::Simple,
-        text: Excerpt::whole(b"select *\n  from t -- \x1b[31m"),
-        text_state: TextState::Exact,
-        client_encoding: None,
-        name: b"",
-        portal: b"",
-        function_oid: None,
-        parameters: Parameters::NONE,
-        tag: b"SELECT 3",
-        rows: 3,
-        row_bytes: 11,
-        results: &[],
-        results_total: 1,
-        copy_in: None,
-        copy_out: None,
-        outcome: Outcome::Completed,
-        sqlstate: None,
-        commit_sqlstate: None,
-        started: now.wall,
-        first_response_us: None,
-        duration_us: 1_234,
-        transaction: None,
-        writer: &opener,
-        tier: Tier::T2,
-        shared_with: &[],
-    };
-    Record::from(&statement).write(&seq.stamp(now), &mut out);
-    let insert = Statement {
-        kind: StatementKind::Extended,
-        text: Excerpt::whole(b"insert into t values ($1)"),
-        tag: b"INSERT 0 5",
-        rows: 0,
-        writer: &other,
-        ..statement
-    };
-    Record::from(&insert).write(&seq.stamp(now), &mut out);
-    let failed = Statement {
-        kind: StatementKind::Parse,
-        text: Excerpt::whole(b"selec"),
-        outcome: Outcome::Failed,
-        sqlstate: Some(*b"42601"),
-        ..statement
-    };
-    Record::from(&failed).write(&seq.stamp(now), &mut out);
-    let unknown = Statement {
-        text: Excerpt::whole(b""),
-        text_state: TextState::Unknown,
-        outcome: Outcome::Unfinished,
-        tag: b"",
-        writer: &other,
-        ..statement
-    };
-    Record::from(&unknown).write(&old.stamp(now), &mut out);
-    let refused = Refused {
-        reason: "refused_storage",
-        detail: None,
-        actor: Some(&other),
-        destination: Some(destination),
-        count: 2,
-    };
-    Record::from(&refused).write(&Stamp::agent(now), &mut out);
-    String::from_utf8(out).expect("UTF-8")
-}
-
-const TABLE: &str = "\
-TIME                     SESSION  PID  EXE             UID  COMMAND LINE      CONTAINER     DESTINATION    STATEMENT                             ROWS  DURATION
-2026-02-28 23:59:59.000  feed:42    7  /usr/bin/psql  1000  psql -c select 1  0123456789ab  10.0.0.5:5432  select * from t -- \\u{1b}[31m            3  1.234 ms
-2026-02-28 23:59:59.000  feed:42    8  /usr/bin/perl     0  -                 web           10.0.0.5:5432  insert into t values ($1)                5  1.234 ms
-2026-02-28 23:59:59.000  feed:42    7  /usr/bin/psql  1000  psql -c select 1  0123456789ab  10.0.0.5:5432  (parse) selec                  ERROR 42601  1.234 ms
-2026-02-28 23:59:59.000  feed:7     8  /usr/bin/perl     0  -                 web           -              (unknown)                       unfinished  1.234 ms
-2026-02-28 23:59:59.000  -          8  /usr/bin/perl     0  -                 web           10.0.0.5:5432  (refused: refused_storage)         2 times         -
-";
-
-/// Runs `pgward log` on a file of this content.
-fn log(content: &str, arguments: &[&str], width: Option<u16>) -> Ran {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("q.jsonl");
-    std::fs::write(&file, content).expect("written");
-    let mut args = log_args(arguments);
-    args.file = Some(file);
-    ran(width, |output| log::run(&args, output))
-}
-
-#[test]
-fn the_log_is_a_table_of_who_asked_what() {
-    let table = log(&sample_log(), &[], None);
-    assert_eq!((table.exit, table.data.as_str(), table.notes.as_str()), (Exit::Done, TABLE, ""));
-    let last = log(&sample_log(), &["-n", "1", "--columns", "pid,outcome,user,tier"], None);
-    assert_eq!(last.data, "PID  OUTCOME  USER  TIER\n  8  refused  -     -\n");
-    let first = log(&sample_log(), &["--columns", "user,database,tier,outcome"], None);
-    assert_eq!(first.data.lines().nth(1), Some("app   shop      T2    completed"));
-    let empty = log("", &[], None);
-    assert_eq!(
-        (empty.exit, empty.data.as_str(), empty.notes.as_str()),
-        (Exit::Done, "", "no statements\n")
-    );
-}
-
-#[test]
-fn the_table_keeps_to_the_width_asked_for() {
-    for (arguments, terminal, most) in [
-        (&[][..], Some(120), 120),
-        (&["--width", "100"], Some(200), 100),
-        (&["--width=0"], Some(50), 1_000),
-    ] {
-        let table = log(&sample_log(), arguments, terminal);
-        let longest = table.data.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-        assert!(longest <= most && longest > most / 10, "{longest}\n{}", table.data);
-        assert_eq!(table.data.lines().count(), 6);
-    }
-}
-
-#[test]
-fn lines_that_are_no_records_are_a_finding() {
-    let torn = format!("{}{{\"v\":1,\"ev\n{{\"a\":1}}\n{}", sample_log(), sample_log());
-    let table = log(&torn, &[], None);
-    assert_eq!((table.exit, table.notes.as_str()), (Exit::Finding, "2 lines are no records\n"));
-    assert_eq!(table.data.lines().count(), 11);
-    let json = log(&torn, &["--json"], None);
-    assert_eq!((json.exit, json.data), (Exit::Finding, sample_log() + &sample_log()));
-    let last = log(&sample_log(), &["--json", "-n", "1"], None);
-    assert_eq!(last.data.lines().collect::<Vec<_>>(), [sample_log().lines().last().expect("one")]);
-    let unfinished = log(&(sample_log() + "{\"v\""), &[], None);
-    assert_eq!(unfinished.exit, Exit::Done, "a line that is being written is none yet");
-}
-
-#[test]
-fn following_goes_on_over_rotation() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("q.jsonl");
-    let sample = sample_log();
-    let lines: Vec<&str> = sample.lines().collect();
-    let append = |text: &str| {
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(&file);
-        log.as_mut().expect("the log").write_all(text.as_bytes()).expect("written");
-    };
-    append(&format!("{}\n{}\n", lines[0], lines[1]));
-    let mut args = log_args(&["--follow", "--columns", "session,statement"]);
-    args.file = Some(file.clone());
-    let (half, rest) = lines[2].split_at(30);
-    let mut step = 0;
-    let wait = || {
-        step += 1;
-        match step {
-            1 => append(half),
-            2 => append(&format!("{rest}\n")),
-            3 => {
-                append(&format!("{}\n", lines[3]));
-                std::fs::rename(&file, folder.path().join("q.1.jsonl")).expect("set aside");
-            }
-            4 => append(&format!("{}\n", lines[4])),
-            5 => append(&format!("{}\n", lines[5])),
-            _ => return false,
-        }
-        true
-    };
-    let table = ran(Some(60), |output| log::run_at(&file, &args, output, wait));
-    assert_eq!(
-        table.data,
-        "\
-SESSION     STATEMENT
-feed:42     select * from t -- \\u{1b}[31m
-feed:42     insert into t values ($1)
-feed:42     (parse) selec
-feed:7      (unknown)
--           (refused: refused_storage)
-"
-    );
-    assert_eq!(table.exit, Exit::Done);
 }
 
 /// Runs `pgward ca` on an authority in a folder.

@@ -35,6 +35,7 @@ pub fn warnings(config: &Config) -> Vec<Warning> {
     for destination in config.destinations_in_use() {
         relayed(destination, &mut warnings);
         weak_tls(destination, &mut warnings);
+        unproven(destination, &mut warnings);
         weak_logins(destination, &mut warnings);
     }
     warnings
@@ -84,6 +85,31 @@ fn weak_tls(destination: &Destination, warnings: &mut Vec<Warning>) {
     let hint = "set `tls = \"verify-full\"` in `[destination.server]`, with `roots` where the \
                 system's do not fit";
     warnings.push(Warning::of(destination, message.to_owned(), Some(hint)));
+}
+
+/// What the agent itself knows should go to servers that were named, and prove it. Loopback is no
+/// exception: any user of this host may listen there.
+fn unproven(destination: &Destination, warnings: &mut Vec<Warning>) {
+    if !destination.sends_secrets() {
+        return;
+    }
+    let full = destination.server_tls_possible().iter().all(|tls| *tls == ServerTls::VerifyFull);
+    let missing = [
+        (!full).then_some("`server.tls` is not `verify-full`"),
+        destination.server.name.is_none().then_some("`server.name` is not set"),
+        (!destination.leaves_addresses_out()).then_some("`networks` is every address"),
+    ];
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        return;
+    }
+    let message = format!(
+        "secrets of the agent's own (a lookup's, an account's, `upgrade`) may go to a server that \
+         is not the one that is meant: {}",
+        missing.join(", ")
+    );
+    let hint = "set `tls = \"verify-full\"` and `name` in `[destination.server]`, and `networks`";
+    warnings.push(Warning::of(destination, message, Some(hint)));
 }
 
 fn weak_logins(destination: &Destination, warnings: &mut Vec<Warning>) {
@@ -276,7 +302,11 @@ mod tests {
                 &[RELAYS],
             ),
             ("auth.verifiers = '/v'", &[]),
-            ("auth.lookup = { login = 'l', password_env = 'P' }", &[]),
+            (
+                "auth.lookup = { login = 'l', password_env = 'P' }\nnetworks = ['10.0.0.1']\n\
+                 server.name = 'x'\n[[destination]]\nname = 'b'\nclient.tls = 'off'",
+                &[],
+            ),
             ("account = [{ role = 'r', verifier_file = '/v' }]", &[]),
         ] {
             assert_eq!(messages(&one(text)), expected, "{text}");
@@ -299,6 +329,48 @@ mod tests {
                 "networks = ['127.0.0.0/8', '::1']\n{rest}\n[[destination]]\nname = 'b'\nclient.tls = 'off'"
             );
             assert_eq!(messages(&one(&loopback)), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn secrets_for_servers_that_are_not_pinned_are_told() {
+        let lookup = "auth.lookup = { login = 'l', password_env = 'P' }\n";
+        let account = "account = [{ role = 'r', verifier_file = '/v', password_env = 'P' }]\n";
+        let upgrade = "auth.verifiers = '/v'\nauth.upgrade = true\n";
+        let (tls, name) = ("server.tls = 'verify-full'\n", "server.name = 'x'\n");
+        let networks = "networks = ['10.0.0.1', '127.0.0.1']\n";
+        let all = "networks = ['0.0.0.0/1', '128.0.0.0/1', '::/0']\n";
+        let told = |text: &str| {
+            let told = warnings(&one(text));
+            told.iter()
+                .filter(|warning| warning.message.starts_with("secrets of the agent's own"))
+                .map(|warning| warning.message.split_once(": ").expect("a colon").1.to_owned())
+                .collect::<Vec<_>>()
+        };
+        for secret in [lookup, account, upgrade] {
+            for (text, expected) in [
+                (format!("{tls}{name}{networks}"), None),
+                (format!("{name}networks = ['10.0.0.1']\n"), None),
+                (format!("{tls}{networks}"), Some("`server.name` is not set")),
+                (format!("{tls}{name}"), Some("`networks` is every address")),
+                (format!("{tls}{name}{all}"), Some("`networks` is every address")),
+                (
+                    format!("server.tls = 'verify-ca'\n{name}{networks}"),
+                    Some("`server.tls` is not `verify-full`"),
+                ),
+                (
+                    "server.tls = 'prefer'\nnetworks = ['127.0.0.1']\n".to_owned(),
+                    Some("`server.tls` is not `verify-full`, `server.name` is not set"),
+                ),
+            ] {
+                let expected: Vec<_> = expected.into_iter().collect();
+                assert_eq!(told(&format!("{secret}{text}")), expected, "{secret}{text}");
+            }
+        }
+        for none in
+            ["auth.verifiers = '/v'\n", "account = [{ role = 'r', verifier_file = '/v' }]\n"]
+        {
+            assert_eq!(told(none), [""; 0], "{none}");
         }
     }
 

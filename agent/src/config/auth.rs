@@ -40,8 +40,8 @@ pub struct Auth {
     pub failures_window: Duration,
     /// For how long it is refused then.
     pub refused: Duration,
-    /// Cancel requests of one process with an unknown key within [`Auth::failures_window`]; further
-    /// ones are dropped unread. At least 1.
+    /// Cancel requests of one user in one network namespace with an unknown key within
+    /// [`Auth::failures_window`]; then all are dropped for [`Auth::refused`]. At least 1.
     pub cancel_failures_max: u32,
 }
 

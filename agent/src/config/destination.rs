@@ -214,6 +214,23 @@ impl Destination {
         self.auth.lookup.is_some() || self.auth.verifiers.is_some() || !self.accounts.is_empty()
     }
 
+    /// Whether a server may get a secret of the agent's own, or a proof of one to guess from: with a
+    /// lookup, an account with a password, or `upgrade`.
+    pub fn sends_secrets(&self) -> bool {
+        match self.auth.mode {
+            AuthMode::Auto | AuthMode::Terminate => {}
+            AuthMode::Relay => return false,
+        }
+        let upgrade = self.auth.upgrade && self.has_secret_source();
+        let account = self.accounts.iter().any(|account| account.password.is_some());
+        self.auth.lookup.is_some() || account || upgrade
+    }
+
+    /// Whether some address of IPv4 or IPv6 is none of its servers.
+    pub fn leaves_addresses_out(&self) -> bool {
+        ![Network::ALL_V4, Network::ALL_V6].iter().all(|all| all.covered_by(&self.networks))
+    }
+
     /// Whether no exchange with an application is ever carried out by the agent itself.
     pub fn only_relays(&self) -> bool {
         match self.auth.mode {

@@ -27,6 +27,9 @@ pub const REQUEST_BYTES_MAX: usize = 4 << 10;
 /// Longest response with its line feed, in bytes: a million sessions.
 pub const RESPONSE_BYTES_MAX: usize = 1 << 30;
 
+/// A leg without TLS, in [`SessionInfo`].
+pub const CLEAR: &str = "clear";
+
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
@@ -86,6 +89,14 @@ pub struct SessionInfo {
     pub database_user: String,
     /// What the client calls itself.
     pub application_name: String,
+    /// The application's connection to the agent: [`CLEAR`], or TLS in a few words: version, cipher
+    /// suite, key exchange. `None` before the start-up message.
+    pub client_leg: Option<String>,
+    /// The same of the agent's connection to the server. `None` before there is one.
+    pub server_leg: Option<String>,
+    /// Who carried out the exchange: `terminated`, `mapped`, `relayed`. `None` before the
+    /// application is authenticated.
+    pub handshake: Option<String>,
     /// For example `startup`, `idle`, `active`, `idle in transaction`.
     pub state: String,
     /// When it was opened: RFC 3339, UTC.
@@ -123,6 +134,19 @@ pub struct Status {
     pub sessions_total: u64,
     /// Statements since the start.
     pub statements_total: u64,
+    /// Logins of clients that did not prove to be who they say, since the start.
+    #[serde(default)]
+    pub logins_failed: u64,
+    /// Logins that the agent refused for what the server asks for, is, or did not prove, or for a
+    /// secret that it could not get.
+    #[serde(default)]
+    pub logins_refused: u64,
+    /// Logins that were not tried, after too many failures.
+    #[serde(default)]
+    pub logins_throttled: u64,
+    /// Cancel requests with a key that nobody was given, or after too many of them.
+    #[serde(default)]
+    pub cancels_dropped: u64,
     /// Network namespaces with a listener.
     pub namespaces: u64,
     /// File of the query log.

@@ -4,12 +4,14 @@
 //! guess. Guesses are bounded per user and network namespace, see [`super::throttle`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use pgward_common::Flow;
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 
 use super::route::Route;
 use crate::{audit::SessionId, pg::session::CancelKey};
@@ -44,6 +46,29 @@ pub enum Encrypted {
 #[derive(Default)]
 pub struct Cancels {
     targets: Mutex<HashMap<u32, Vec<Arc<Target>>>>,
+    ended: Mutex<VecDeque<Ended>>,
+}
+
+/// A session that ended: a request for it is late, and no guess.
+struct Ended {
+    at: Instant,
+    pid: u32,
+    client_key: CancelKey,
+}
+
+/// How long a key is remembered when its session has ended.
+const ENDED_FOR: Duration = Duration::from_secs(60);
+/// Most that are remembered.
+const ENDED_MAX: usize = 4096;
+
+/// What a key is for.
+pub enum Found {
+    /// This session.
+    Live(Arc<Target>),
+    /// One that ended a moment ago.
+    Ended,
+    /// Nothing.
+    Nothing,
 }
 
 /// What is to be registered.
@@ -74,16 +99,27 @@ impl Cancels {
     }
 
     /// The session that a request is for.
-    pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Target>> {
-        let targets = self.locked();
+    pub fn find(&self, pid: u32, key: &[u8], now: Instant) -> Found {
         // All of them are compared, each in the same time.
-        let mut found = None;
-        for target in targets.get(&pid)? {
+        let mut found = Found::Nothing;
+        for target in self.locked().get(&pid).into_iter().flatten() {
             if bool::from(target.client_key.0.ct_eq(key)) {
-                found = Some(target.clone());
+                found = Found::Live(target.clone());
+            }
+        }
+        if let Found::Nothing = found {
+            for ended in self.ended().iter().filter(|ended| ended.pid == pid) {
+                let recent = now.saturating_duration_since(ended.at) < ENDED_FOR;
+                if recent && bool::from(ended.client_key.0.ct_eq(key)) {
+                    found = Found::Ended;
+                }
             }
         }
         found
+    }
+
+    fn ended(&self) -> MutexGuard<'_, VecDeque<Ended>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<u32, Vec<Arc<Target>>>> {
@@ -99,6 +135,14 @@ pub struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        let Target { pid, client_key, .. } = &*self.target;
+        let mut ended = self.cancels.ended();
+        if ended.len() >= ENDED_MAX {
+            ended.pop_front();
+        }
+        let (pid, client_key) = (*pid, client_key.clone());
+        ended.push_back(Ended { at: Instant::now(), pid, client_key });
+        drop(ended);
         let mut targets = self.cancels.locked();
         if let Some(same_pid) = targets.get_mut(&self.target.pid) {
             same_pid.retain(|target| !Arc::ptr_eq(target, &self.target));

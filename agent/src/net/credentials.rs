@@ -124,6 +124,7 @@ impl Asked<'_> {
         VerifierKey {
             destination: self.route.destination.index,
             server: self.route.address,
+            netns: self.flow.opener.netns_cookie,
             role: self.role.into(),
         }
     }

@@ -95,7 +95,7 @@ async fn look_up(
 ) -> Result<Option<Verifier>, LookupError> {
     let Asked { context, route, flow, role: _, deadline } = asked;
     let Reached { leg, described, tls: _ } =
-        reach::reach(&context.dialer, flow, route, None, *deadline).await?;
+        reach::reach(&context.dialer, flow, &route.trusted(), None, *deadline).await?;
     let mut talk = Talk { leg, read: Zeroizing::new(Vec::new()) };
     let mut hello = Vec::new();
     let parameters: Parameters = [
@@ -200,11 +200,7 @@ async fn prove(
 }
 
 /// Many rounds of a hash, off the worker.
-pub(super) async fn derive(
-    password: &std::sync::Arc<SecretSlice<u8>>,
-    salt: &[u8],
-    iterations: u32,
-) -> Keys {
+async fn derive(password: &std::sync::Arc<SecretSlice<u8>>, salt: &[u8], iterations: u32) -> Keys {
     let (password, salt) = (password.clone(), salt.to_vec());
     let derived = tokio::task::spawn_blocking(move || {
         Keys::derive(password.expose_secret(), &salt, iterations)

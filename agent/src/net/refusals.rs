@@ -82,6 +82,7 @@ impl Refusals {
         let record = Refused {
             reason: kind.reason,
             detail,
+            sqlstate: None,
             actor: who.map(|who| &who.full),
             destination: kind.destination,
             count,

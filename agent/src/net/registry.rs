@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::identify::Who;
-use crate::audit::{SessionId, Tier, WallNanos};
+use crate::audit::{EndReason, HandshakeKind, SessionId, Tier, WallNanos};
 
 /// What a session shows of itself. Written by its worker with plain stores, read by whoever asks.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub struct Shown {
     pub who: OnceLock<Arc<Who>>,
     /// What the startup packet said.
     pub startup: OnceLock<Startup>,
+    /// The connection to the server: TLS in a few words, `None` in clear text. Not set before there is one.
+    pub server_tls: OnceLock<Option<Box<str>>>,
+    /// Who carried out the exchange. Not set before the client is authenticated.
+    pub handshake: OnceLock<HandshakeKind>,
     /// Its network namespace.
     pub netns_cookie: u64,
     /// Index into [`STATES`].
@@ -54,6 +58,8 @@ pub struct Startup {
     pub user: String,
     /// What the client calls itself.
     pub application_name: String,
+    /// The client's connection: TLS in a few words, `None` in clear text.
+    pub client_tls: Option<Box<str>>,
 }
 
 /// Names of the states of a session, as `pgward sessions` prints them.
@@ -75,6 +81,23 @@ pub struct Registry {
     sessions: Mutex<BTreeMap<u64, Arc<Shown>>>,
     statements: AtomicU64,
     total: AtomicU64,
+    logins_failed: AtomicU64,
+    logins_refused: AtomicU64,
+    logins_throttled: AtomicU64,
+    cancels_dropped: AtomicU64,
+}
+
+/// What became of clients that wanted something they did not get, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Logins of clients that did not prove to be who they say, to the agent or to the server.
+    pub logins_failed: u64,
+    /// Logins that the agent refused for what the server asks for, is, or did not prove, or for a secret that it could not get.
+    pub logins_refused: u64,
+    /// Logins that were not tried, after too many failures.
+    pub logins_throttled: u64,
+    /// Cancel requests with a key that nobody was given, or after too many of them.
+    pub cancels_dropped: u64,
 }
 
 impl Registry {
@@ -117,6 +140,48 @@ impl Registry {
         live + self.statements.load(Ordering::Relaxed)
     }
 
+    /// Counts how a session ended, where that was a login that came to nothing.
+    pub fn ended(&self, reason: EndReason) {
+        let counter = match reason {
+            EndReason::AuthenticationFailed => &self.logins_failed,
+            EndReason::AuthenticationRefused
+            | EndReason::ServerUnproven
+            | EndReason::SecretUnavailable
+            | EndReason::ServerTlsFailed => &self.logins_refused,
+            EndReason::Throttled => &self.logins_throttled,
+            EndReason::ClientTerminated
+            | EndReason::ClientClosed
+            | EndReason::ClientReset
+            | EndReason::ServerClosed
+            | EndReason::ServerReset
+            | EndReason::DialFailed
+            | EndReason::StartupRefused
+            | EndReason::StartupTimeout
+            | EndReason::ProtocolViolation
+            | EndReason::LimitExceeded
+            | EndReason::IdentityLost
+            | EndReason::RecordingFailed
+            | EndReason::AgentStopped
+            | EndReason::AgentFault => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a cancel request that was dropped unanswered.
+    pub fn cancel_dropped(&self) {
+        self.cancels_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Who was turned away so far.
+    pub fn turned_away(&self) -> TurnedAway {
+        TurnedAway {
+            logins_failed: self.logins_failed.load(Ordering::Relaxed),
+            logins_refused: self.logins_refused.load(Ordering::Relaxed),
+            logins_throttled: self.logins_throttled.load(Ordering::Relaxed),
+            cancels_dropped: self.cancels_dropped.load(Ordering::Relaxed),
+        }
+    }
+
     /// The session that a cancel request for `pid` at `destination` is about.
     pub fn by_backend(&self, destination: SocketAddr, pid: u32) -> Option<SessionId> {
         self.locked()
@@ -144,5 +209,27 @@ impl Drop for Entry {
         sessions.remove(&self.shown.id.counter);
         let statements = self.shown.statements.load(Ordering::Relaxed);
         self.registry.statements.fetch_add(statements, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_who_was_turned_away() {
+        let registry = Registry::default();
+        for reason in EndReason::ALL {
+            registry.ended(*reason);
+        }
+        registry.ended(EndReason::AuthenticationFailed);
+        registry.cancel_dropped();
+        let away = TurnedAway {
+            logins_failed: 2,
+            logins_refused: 4,
+            logins_throttled: 1,
+            cancels_dropped: 1,
+        };
+        assert_eq!(registry.turned_away(), away);
     }
 }

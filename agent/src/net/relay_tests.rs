@@ -165,6 +165,8 @@ fn recorder(recording: Recording) -> Recorder {
         tier: Tier::T0,
         who: OnceLock::from(who.clone()),
         startup: OnceLock::new(),
+        server_tls: OnceLock::new(),
+        handshake: OnceLock::new(),
         netns_cookie: 0,
         state: AtomicU8::new(0),
         backend_pid: AtomicU32::new(0),

@@ -18,6 +18,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// The same without what the client says: for connections on which secrets of the agent's own are used. Whoever chooses the
+    /// name that is verified chooses the server that gets them.
+    pub fn trusted(&self) -> Self {
+        Self { named: None, ..self.clone() }
+    }
+
     /// The name to verify and to send to the server: configured, else the client's.
     pub fn server_name(&self) -> Option<ServerName<'static>> {
         self.destination.settings.server.name.clone().or_else(|| self.named.clone())

@@ -1,10 +1,12 @@
 //! Who fails too often is slowed, and then refused for a while.
 //!
-//! Counted are failed logins, per process and per role of a destination, and cancel requests with a key that nobody has, per
-//! user of a network namespace. A key of 32 bits is out of reach of who may try a few a minute.
+//! Counted are failed logins, per process and per role of a server, and cancel requests with a key that nobody has, per user of
+//! a network namespace. A key of 32 bits is out of reach of who may try a few a minute. No success forgives a failure: whoever
+//! guesses could wait for it, or have one of its own. But a process that logged in as a role is not refused for what other
+//! processes do to that role.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -40,6 +42,32 @@ struct Failures {
     count: u32,
     first: Instant,
     last: Instant,
+}
+
+/// Who succeeded: what others fail at is not held against them. When there are too many all are forgotten.
+#[derive(Debug)]
+pub struct Known<K>(Mutex<HashSet<K>>);
+
+impl<K> Default for Known<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Known<K> {
+    /// `who` succeeded.
+    pub fn add(&self, who: K) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= WATCHED_MAX {
+            known.clear();
+        }
+        known.insert(who);
+    }
+
+    /// Whether `who` did.
+    pub fn has(&self, who: &K) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(who)
+    }
 }
 
 /// May it go on?
@@ -86,18 +114,15 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         }
         let failures =
             all.entry(who.clone()).or_insert(Failures { count: 0, first: now, last: now });
-        if now.duration_since(failures.first) >= self.bounds.window {
+        let refused = failures.count >= self.bounds.failures_max
+            && now.duration_since(failures.last) < self.bounds.refused;
+        if now.duration_since(failures.first) >= self.bounds.window && !refused {
             *failures = Failures { count: 0, first: now, last: now };
         }
         failures.count = failures.count.saturating_add(1);
         failures.last = now;
         let beyond = failures.count.saturating_sub(self.bounds.failures_max / 2);
         DELAY_STEP * beyond.min(self.bounds.failures_max)
-    }
-
-    /// Forgets the failures of who succeeded.
-    pub fn succeeded(&self, who: &K) {
-        self.locked().remove(who);
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<K, Failures>> {
@@ -144,15 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn success_forgives() {
-        let throttle = Throttle::new(BOUNDS);
-        let now = Instant::now();
-        for _ in 0..3 {
-            throttle.failed(&1, now);
+    fn a_late_failure_does_not_shorten_a_refusal() {
+        let bounds = Bounds { refused: Duration::from_secs(600), ..BOUNDS };
+        let throttle = Throttle::new(bounds);
+        let start = Instant::now();
+        for second in 0..4 {
+            throttle.failed(&1, at(start, second));
         }
-        throttle.succeeded(&1);
-        throttle.failed(&1, now);
-        assert_eq!(throttle.check(&1, now), Verdict::Go);
+        throttle.failed(&1, at(start, 61));
+        assert_eq!(throttle.check(&1, at(start, 62)), Verdict::Refused(Duration::from_secs(599)));
+    }
+
+    #[test]
+    fn who_logged_in_is_known_until_too_many_are() {
+        let known = Known::default();
+        known.add(0);
+        assert!(known.has(&0) && !known.has(&1));
+        for who in 1..=WATCHED_MAX {
+            known.add(who);
+        }
+        assert!(known.has(&WATCHED_MAX) && !known.has(&0));
     }
 
     #[test]

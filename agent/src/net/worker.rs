@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -22,8 +23,15 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    cancels::Cancels, destinations::Destinations, dial::Dialer, recorder::Recording,
-    registry::Registry, relay::SCRATCH_BYTES, session, throttle::Throttle, writers::Writers,
+    cancels::Cancels,
+    destinations::Destinations,
+    dial::Dialer,
+    recorder::Recording,
+    registry::Registry,
+    relay::SCRATCH_BYTES,
+    session,
+    throttle::{Known, Throttle},
+    writers::Writers,
 };
 use crate::{audit::SessionIds, pg::Limits};
 
@@ -54,8 +62,10 @@ pub struct Context {
     pub cancels: Arc<Cancels>,
     /// Failed logins by process: its id and start.
     pub process_failures: Arc<Throttle<(u32, u64)>>,
-    /// Failed logins by destination and role.
-    pub role_failures: Arc<Throttle<(usize, Box<[u8]>)>>,
+    /// Failed logins by network namespace, server and role.
+    pub role_failures: Arc<Throttle<(u64, SocketAddr, Box<[u8]>)>>,
+    /// Processes that logged in: id and start, server, role.
+    pub known_logins: Arc<Known<(u32, u64, SocketAddr, Box<[u8]>)>>,
     /// Cancel requests with keys that nobody has, by user and network namespace.
     pub guesses: Arc<Throttle<(u32, u64)>>,
     /// Of the agent's run: what the salts of unknown users are made of.

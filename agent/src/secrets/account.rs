@@ -8,9 +8,10 @@ use std::time::Instant;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio::sync::Mutex;
 
+use super::derived::Derived;
 use super::{Password, SecretError, VerifierFile};
 use crate::config::{Account, ApplicationSecret};
-use crate::pg::scram::{ITERATIONS_DEFAULT, Verifier};
+use crate::pg::scram::{ITERATIONS_DEFAULT, Keys, Verifier};
 
 /// Bytes of the salt of a verifier made here, as PostgreSQL makes them (`SCRAM_DEFAULT_SALT_LEN`,
 /// `src/include/common/scram-common.h`).
@@ -22,6 +23,7 @@ pub struct AccountSecrets {
     role: Box<[u8]>,
     application: Application,
     password: Option<Password>,
+    derived: Derived,
 }
 
 enum Application {
@@ -64,7 +66,8 @@ impl AccountSecrets {
             }
         };
         let password = account.password.clone().map(Password::new);
-        Ok(Self { role: Box::from(account.role.as_bytes()), application, password })
+        let (role, derived) = (Box::from(account.role.as_bytes()), Derived::default());
+        Ok(Self { role, application, password, derived })
     }
 
     /// The verifier that the application is to match, as of `now`; `None` when the verifier file has
@@ -123,6 +126,19 @@ impl AccountSecrets {
         }
     }
 
+    /// The keys of what [`AccountSecrets::password`] gave, for the salt of a server. Derived once and kept for the next login with
+    /// the same password, salt and count of iterations; a few salts are kept.
+    ///
+    /// Errors: [`SecretError::Random`], [`SecretError::Unfinished`].
+    pub async fn keys(
+        &self,
+        password: &Arc<SecretSlice<u8>>,
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<Keys, SecretError> {
+        self.derived.keys(password, salt, iterations).await
+    }
+
     /// Forgets the password that the server refused.
     pub async fn evict_password(&self, refused: &Arc<SecretSlice<u8>>) {
         if let Some(password) = &self.password {
@@ -168,7 +184,7 @@ mod tests {
     /// An account as the configuration has it; role `app`, login `shop`.
     fn account(keys: &str) -> AccountSecrets {
         let text = format!(
-            "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\nauth.require = 'any'\n\
+            "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\nauth.upgrade = true\n\
              [[destination.account]]\nrole = 'app'\nlogin = 'shop'\n{keys}\n"
         );
         let config = Config::parse("t.toml", &text).expect("a good account");

@@ -22,6 +22,8 @@ pub struct VerifierKey {
     pub destination: usize,
     /// The server it was fetched from.
     pub server: SocketAddr,
+    /// Cookie of the network namespace from which: the same address may be another server in another.
+    pub netns: u64,
     /// The role, as the startup packet has it.
     pub role: Box<[u8]>,
 }
@@ -243,7 +245,7 @@ mod tests {
 
     fn key(role: &str) -> VerifierKey {
         let server = "10.0.0.1:5432".parse().expect("an address");
-        VerifierKey { destination: 0, server, role: Box::from(role.as_bytes()) }
+        VerifierKey { destination: 0, server, netns: 1, role: Box::from(role.as_bytes()) }
     }
 
     /// A verifier that is told from others by its iterations.
@@ -295,7 +297,8 @@ mod tests {
         let port = VerifierKey { server: "10.0.0.1:5433".parse().expect("one"), ..key("a") };
         let host = VerifierKey { server: "10.0.0.2:5432".parse().expect("one"), ..key("a") };
         let destination = VerifierKey { destination: 1, ..key("a") };
-        for other in [port, host, destination, key("A")] {
+        let netns = VerifierKey { netns: 2, ..key("a") };
+        for other in [port, host, destination, netns, key("A")] {
             assert_eq!(known(&cache, &other, now).await, None);
         }
         assert_eq!(known(&cache, &key("a"), now).await, Some(1));

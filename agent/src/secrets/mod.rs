@@ -14,6 +14,7 @@
 mod account;
 mod cache;
 mod command;
+mod derived;
 mod file;
 mod password;
 mod places;

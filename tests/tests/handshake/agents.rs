@@ -127,6 +127,9 @@ impl Site<'_> {
         if self.tls != ServerTls::Off {
             let roots = quoted(&self.pki.roots());
             writeln!(text, "tls = \"verify-full\"\nname = \"{}\"\nroots = {roots}", pki::HOST)?;
+        } else {
+            // What loopback has by default, and accounts with passwords must be told.
+            text.push_str("tls = \"prefer\"\n");
         }
         if last == 3 {
             text.push_str("channel_binding = \"require\"\n");

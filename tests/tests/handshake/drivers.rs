@@ -30,11 +30,12 @@ enum Driver {
     NodePostgres,
     PostgresJs,
     TokioPostgres,
+    Sqlx,
     Jdbc,
 }
 
 impl Driver {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Psql,
         Self::Libpq(Version::Debian),
         Self::Libpq(Version::Eighteen),
@@ -44,6 +45,7 @@ impl Driver {
         Self::NodePostgres,
         Self::PostgresJs,
         Self::TokioPostgres,
+        Self::Sqlx,
         Self::Jdbc,
     ];
 
@@ -51,7 +53,7 @@ impl Driver {
     fn cancel(self) -> &'static str {
         match self {
             Self::Asyncpg => "stopped",
-            Self::Pg8000 => "none",
+            Self::Pg8000 | Self::Sqlx => "none",
             Self::Psql
             | Self::Libpq(_)
             | Self::Psycopg
@@ -85,6 +87,11 @@ impl Driver {
             Self::TokioPostgres => {
                 let mut command = Command::new(scene::client_binary()?);
                 command.args(["tokio-login", "127.0.0.1:0"]);
+                Some(command)
+            }
+            Self::Sqlx => {
+                let mut command = Command::new(scene::client_binary()?);
+                command.args(["sqlx-login", "127.0.0.1:0"]);
                 Some(command)
             }
             Self::Jdbc => gate::java(test, Path::new(JDBC)).then(|| {

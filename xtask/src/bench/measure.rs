@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path as FilePath;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use pgward_tests::host;
 use pgward_tests::postgres::Cluster;
 
@@ -204,9 +205,14 @@ fn pgbench(path: Path<'_>, bench: &Bench, arguments: &[&str]) -> Result<Figures>
         load.args(["-j", "2"]);
     }
     take(path, &mut load)?;
-    let before = cpu_seconds(path)?;
-    let output = host::run(&mut load)?;
-    let cpu = cpu_seconds(path)? - before;
+    timed(path.pid, &mut load)
+}
+
+/// Runs pgbench and takes its report, and the processor time of the process in between meanwhile.
+pub(super) fn timed(pid: Option<u32>, load: &mut Command) -> Result<Figures> {
+    let before = cpu_seconds(pid)?;
+    let output = host::run(load)?;
+    let cpu = cpu_seconds(pid)? - before;
     let (transactions, per_second) = parse_pgbench(&output)?;
     Ok(Figures::Transactions { per_second, cpu_us: cpu * 1e6 / transactions })
 }
@@ -233,11 +239,11 @@ fn bulk(path: Path<'_>, bench: &Bench, statement: &str, input: Option<File>) -> 
     copy.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]);
     copy.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
     take(path, &mut copy)?;
-    let before = cpu_seconds(path)?;
+    let before = cpu_seconds(path.pid)?;
     let began = Instant::now();
     let status = copy.status().with_context(|| format!("starting {copy:?}"))?;
     let seconds = began.elapsed().as_secs_f64();
-    let cpu = cpu_seconds(path)? - before;
+    let cpu = cpu_seconds(path.pid)? - before;
     ensure!(status.success(), "{copy:?}: {status}");
     let bytes = bench.scale.bytes() as f64;
     Ok(Figures::Bulk { mb_per_second: bytes / 1e6 / seconds, cpu_s_per_gb: cpu * 1e9 / bytes })
@@ -273,28 +279,17 @@ fn take(path: Path<'_>, client: &mut Command) -> Result<()> {
     }
 }
 
-/// User and system time of the process in between so far, in seconds; 0 when there is none.
-fn cpu_seconds(path: Path<'_>) -> Result<f64> {
-    let Some(pid) = path.pid else { return Ok(0.0) };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("sysconf(CLK_TCK)")?;
-    Ok(cpu_ticks(&stat)? / ticks_per_second as f64)
+/// User and system time of the process in between so far, in seconds, to the nanosecond, ended threads included; 0 when
+/// there is none.
+pub(super) fn cpu_seconds(pid: Option<u32>) -> Result<f64> {
+    let Some(pid) = pid else { return Ok(0.0) };
+    let gone = || format!("process {pid} is gone");
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?)).with_context(gone)?;
+    let time = clock.now().with_context(gone)?;
+    Ok(Duration::from(time).as_secs_f64())
 }
 
-/// `utime` and `stime` together: fields 14 and 15 of `/proc/PID/stat` (proc(5)), counted behind the name, which may hold
-/// spaces and parentheses.
-fn cpu_ticks(stat: &str) -> Result<f64> {
-    let (_, fields) = stat.rsplit_once(')').context("no process name")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let number = |index: usize| -> Result<f64> {
-        let text = fields.get(index).context("too few fields")?;
-        text.parse().with_context(|| format!("found `{text}`, expected a number"))
-    };
-    Ok(number(11)? + number(12)?)
-}
-
-fn resident_kib(pid: u32) -> Result<f64> {
+pub(super) fn resident_kib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("process {pid} is gone"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -341,11 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn reads_processor_time_behind_a_name_with_parentheses() {
-        let stat = "7 (a ) (b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 1 2 3";
-        assert_eq!(cpu_ticks(stat).expect("stat"), 300.0);
-        assert!(cpu_ticks("7 (a) S 1").is_err());
-        assert!(cpu_ticks("").is_err());
+    fn processor_time_of_a_process_grows_with_its_work() {
+        let own = Some(std::process::id());
+        let before = cpu_seconds(own).expect("a running process");
+        while cpu_seconds(own).expect("a running process") <= before {}
+        assert_eq!(cpu_seconds(None).expect("no process"), 0.0);
+        assert!(cpu_seconds(Some(u32::MAX / 4)).is_err());
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! Compares four ways from a client to a server in one run: direct, a plain TCP relay, pgbouncer, pgward.
+//! Compares ways from a client to a server in one run: direct, a plain TCP relay, pgbouncer, pgward. Statements are measured
+//! here and in [`measure`], logins and TLS in [`logins`].
 //!
 //! Machines are shared and noisy, so that figures of different runs can't be compared. Within a run the ways take turns,
 //! each round in the opposite order of the last, and what is reported are medians over rounds: of rates, of ratios within
 //! a round, and of the proxy's CPU time per unit of work, which is the steadiest of the three.
 
 mod idle;
+mod logins;
 mod measure;
+mod parts;
 mod relay;
 mod report;
 mod ways;
@@ -24,7 +27,9 @@ use crate::scratch::Scratch;
 use crate::setup::{self, Purpose};
 
 pub(crate) use idle::{IdleOptions, hold_sessions};
+pub(crate) use logins::{HandshakeOptions, shake_hands};
 use measure::{Case, Figures, Scale};
+pub(crate) use parts::Part;
 pub(crate) use relay::{RelayOptions, relay};
 use ways::{Way, Ways};
 
@@ -40,13 +45,16 @@ const OPEN_FILES: u64 = 8192;
 /// How to measure.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
+    /// What to measure; everything unless it is said
+    #[arg(value_enum)]
+    part: Option<Part>,
     /// Rounds, each of which measures every way once
     #[arg(long, default_value_t = ROUNDS)]
     rounds: u32,
-    /// Length of one pgbench run
-    #[arg(long, default_value_t = 4)]
-    seconds: u32,
-    /// Only cases whose name contains this, such as `select`, `prepared`, `connect`, `copy`, `idle`
+    /// Length of one pgbench run; 4 for statements, 2 for logins unless it is said
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// Only cases whose name contains this, such as `select`, `prepared`, `connect`, `copy`, `login`, `idle`
     #[arg(long)]
     only: Option<String>,
     /// One short round with little data, to see that everything works; writes no document
@@ -64,8 +72,11 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     ebpf::build(WhenMissing::Fail)?;
     run(cargo().args(["build", "--release", "--package", "pgward", "--package", "xtask"]))?;
     let mut measure = command(target().join("release/xtask"));
-    measure.args(["bench-run", "--rounds", &options.rounds.to_string()]);
-    measure.args(["--seconds", &options.seconds.to_string()]);
+    measure.arg("bench-run").args(options.part.map(Part::name));
+    measure.args(["--rounds", &options.rounds.to_string()]);
+    if let Some(seconds) = options.seconds {
+        measure.args(["--seconds", &seconds.to_string()]);
+    }
     if let Some(only) = &options.only {
         measure.args(["--only", only]);
     }
@@ -81,17 +92,47 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 /// and so does the error.
 pub(crate) fn bench_run(options: &Options) -> Result<()> {
     allow_open_files()?;
-    let scale = if options.quick { measure::QUICK } else { measure::FULL };
-    let rounds = if options.quick { 1 } else { options.rounds };
-    let seconds = if options.quick { 1 } else { options.seconds };
     let only = options.only.as_deref();
-    let cases: Vec<Case> = Case::all()
-        .into_iter()
-        .filter(|case| only.is_none_or(|o| case.name().contains(o)))
-        .collect();
-    if cases.is_empty() {
+    let wanted = |part: &Part| {
+        let any = match part {
+            Part::Statements => !chosen_cases(only).is_empty(),
+            Part::Logins => logins::has_case(only),
+        };
+        any && options.part.is_none_or(|chosen| chosen == *part)
+    };
+    let parts: Vec<Part> = Part::ALL.into_iter().filter(wanted).collect();
+    if parts.is_empty() {
         bail!("no case matches");
     }
+    let mut failed = Vec::new();
+    for part in parts {
+        let done = match part {
+            Part::Statements => statements(options),
+            Part::Logins => logins::run(options),
+        };
+        if let Err(error) = done {
+            say(format_args!("{}: {error:#}", part.name()));
+            failed.push(part.name());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn chosen_cases(only: Option<&str>) -> Vec<Case> {
+    let chosen = |case: &Case| only.is_none_or(|only| case.name().contains(only));
+    Case::all().into_iter().filter(chosen).collect()
+}
+
+fn statements(options: &Options) -> Result<()> {
+    let scale = if options.quick { measure::QUICK } else { measure::FULL };
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let seconds =
+        if options.quick { 1 } else { options.seconds.unwrap_or(Part::Statements.seconds()) };
+    let only = options.only.as_deref();
+    let cases = chosen_cases(only);
     let scratch = Scratch::new("bench", leftovers::clean)?;
     let shelter_cgroup = noted_cgroup("bench-server", &scratch)?;
     let cluster = Cluster::builder()
@@ -127,8 +168,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
     let document = report::document(&cases, &results, rounds, seconds, &scale, &failed, only)?;
     println!("{document}");
     if !options.quick && only.is_none() {
-        let path = root().join("docs/benchmarks.md");
-        std::fs::write(&path, document).with_context(|| format!("writing {}", path.display()))?;
+        Part::Statements.write(&root().join("docs/benchmarks.md"), &document)?;
         say("written: docs/benchmarks.md");
     }
     if !failed.is_empty() {

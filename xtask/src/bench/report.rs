@@ -31,7 +31,7 @@ pub(super) fn document(
     write!(
         text,
         "# Benchmarks\n\n\
-         Written by `cargo xtask bench --rounds {rounds} --seconds {seconds}{filter}`; do not edit.\n\n\
+         Written by `cargo xtask bench statements --rounds {rounds} --seconds {seconds}{filter}`; do not edit.\n\n\
          Four ways from a client to a server on one machine, over loopback: `direct`; `relay`, which copies bytes \
          (tokio's `copy_bidirectional`, two threads); `pgbouncer` with session pooling; `pgward`, which intercepts \
          the client's connection to the server in a cgroup of its own, with attribution and the query log on. Client, \
@@ -53,7 +53,8 @@ pub(super) fn document(
     Ok(text)
 }
 
-fn environment() -> String {
+/// Machine and versions, as a table.
+pub(super) fn environment() -> String {
     let version = |program: &std::path::Path| {
         let text = probe(command(program).arg("--version")).unwrap_or_default();
         text.lines().next().unwrap_or("unknown").to_owned()
@@ -211,7 +212,7 @@ impl Table<'_> {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -222,7 +223,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     }
 }
 
-fn shown(value: Option<f64>, digits: usize) -> String {
+pub(super) fn shown(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 

@@ -84,7 +84,13 @@ impl Running {
 }
 
 /// A proxy; dropping it kills it.
-struct Process(Child);
+pub(super) struct Process(Child);
+
+impl Process {
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -144,7 +150,7 @@ impl<'a> Ways<'a> {
         Ok(match running {
             Running::Direct => Path { port: self.bench.cluster.port(), cgroup: None, pid: None },
             Running::Process { process, port } => {
-                Path { port: *port, cgroup: None, pid: Some(process.0.id()) }
+                Path { port: *port, cgroup: None, pid: Some(process.id()) }
             }
             Running::Agent { agent, cgroup, .. } => Path {
                 port: self.bench.cluster.port(),
@@ -160,7 +166,8 @@ fn start_relay(bench: &Bench) -> Result<Running> {
     let mut relay = Command::new(std::env::current_exe()?);
     relay.args(["relay", "--listen", &format!("127.0.0.1:{port}")]);
     relay.args(["--to", &format!("127.0.0.1:{}", bench.cluster.port())]);
-    spawn(relay, port, bench)
+    let process = spawn(relay, port, &bench.cgroup)?;
+    Ok(Running::Process { process, port })
 }
 
 fn start_pgbouncer(bench: &Bench) -> Result<Running> {
@@ -192,8 +199,9 @@ fn start_pgbouncer(bench: &Bench) -> Result<Running> {
     }
     let mut pgbouncer = Command::new(program);
     pgbouncer.arg("--quiet").arg(&config).uid(owner.uid()).gid(owner.gid());
-    spawn(pgbouncer, port, bench)
-        .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())
+    let process = spawn(pgbouncer, port, &bench.cgroup)
+        .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
+    Ok(Running::Process { process, port })
 }
 
 fn start_pgward(bench: &Bench) -> Result<Running> {
@@ -207,9 +215,10 @@ fn start_pgward(bench: &Bench) -> Result<Running> {
     Ok(Running::Agent { agent: Box::new(agent), _bpffs: bpffs, cgroup })
 }
 
-fn spawn(mut command: Command, port: u16, bench: &Bench) -> Result<Running> {
+/// Starts a proxy inside a cgroup and waits until it listens on `port` of `127.0.0.1`.
+pub(super) fn spawn(mut command: Command, port: u16, cgroup: &Cgroup) -> Result<Process> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut process = Process(bench.cgroup.spawn_in(command)?);
+    let mut process = Process(cgroup.spawn_in(command)?);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     wait::until_true("the proxy to listen", PATIENCE, || {
         if let Some(status) = process.0.try_wait()? {
@@ -217,5 +226,5 @@ fn spawn(mut command: Command, port: u16, bench: &Bench) -> Result<Running> {
         }
         Ok(TcpStream::connect(address).is_ok())
     })?;
-    Ok(Running::Process { process, port })
+    Ok(process)
 }

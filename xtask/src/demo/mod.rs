@@ -1,12 +1,19 @@
 //! The first command of the README: shows pgward at work on a host that has nothing of it, and leaves nothing behind.
 //!
+//! Shown are the handshake, from clear text to channel binding on both legs and to a login that is refused, and who asked
+//! what from which process, namespace and container.
+//!
 //! Everything that is made belongs to a guard that removes it: a server, two cgroups, two network namespaces with their
 //! cables, a mount of the BPF file system, the agent. They go in the opposite order, at the end and at Ctrl-C. A run that
 //! is killed is cleaned up after by the next one, from its journal.
 
 mod clients;
+mod database;
+mod logins;
 mod verify;
 
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -14,10 +21,12 @@ use pgward_tests::agent::Agent;
 use pgward_tests::bpffs::BpfFs;
 use pgward_tests::cgroup::Cgroup;
 use pgward_tests::netns::{Cable, Loopback, NetNs};
-use pgward_tests::postgres::{Cluster, SUPERUSER};
 use pgward_tests::wait::PATIENCE;
+use pgward_tests::{host, pki};
 
 use self::clients::Places;
+use self::database::{Database, SHOP};
+use self::logins::Login;
 use self::verify::Traces;
 use crate::ebpf::{self, WhenMissing};
 use crate::interrupt::Interrupt;
@@ -25,6 +34,12 @@ use crate::leftovers::{self, noted_cgroup, shelter};
 use crate::run::{cargo, run, say};
 use crate::scratch::Scratch;
 use crate::setup::{self, Purpose};
+
+/// What the table shows of the query log: what fits a usual terminal.
+const COLUMNS: &str = "session,pid,uid,exe,container,statement,rows";
+
+/// Characters of its lines where there is no terminal.
+const WIDTH: &str = "160";
 
 /// Whether the demo ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +81,13 @@ pub(crate) fn demo(at_the_end: AtTheEnd) -> Result<()> {
 struct Stage {
     agent: Agent,
     _bpffs: BpfFs,
-    cluster: Cluster,
+    database: Database,
     netns: (NetNs, Cable),
     container: (NetNs, Cable),
     cgroup: Cgroup,
     _server_cgroup: Cgroup,
-    state_root: std::path::PathBuf,
+    state_root: PathBuf,
+    authority: PathBuf,
 }
 
 impl Stage {
@@ -84,13 +100,11 @@ impl Stage {
         traces.addresses([netns.1.outside, container.1.outside]);
 
         interrupt.check()?;
-        say("starting a throw-away PostgreSQL");
-        // Reached from the two namespaces and from this host alone: it trusts everyone.
+        say("starting a throw-away PostgreSQL: TLS alone, SCRAM-SHA-256");
         let listen = format!("127.0.0.1,{},{}", netns.1.outside, container.1.outside);
-        let cluster = Cluster::builder().listen(&listen).start()?;
-        traces.process("postgres", cluster.pid());
-        shelter(&cluster, &server_cgroup)?;
-        clients::prepare(&cluster)?;
+        let database = Database::start(&listen)?;
+        traces.process("postgres", database.cluster.pid());
+        shelter(&database.cluster, &server_cgroup)?;
 
         interrupt.check()?;
         let bpffs = BpfFs::new()?;
@@ -98,23 +112,33 @@ impl Stage {
         say(format_args!(
             "starting pgward on {}, port {}",
             cgroup.path().display(),
-            cluster.port()
+            database.cluster.port()
         ));
-        let agent = Agent::builder()
-            .intercept(cluster.port())
-            .set("log", "level", "\"info\"")
-            .set("attribution", "container_state_roots", &format!("[{state_root:?}]"))
-            .start(&cgroup, &bpffs)?;
+        let authority = scratch.folder().join("ca.pem");
+        let agent = Agent::builder().set("log", "level", "\"info\"").set(
+            "attribution",
+            "container_state_roots",
+            &format!("[{state_root:?}]"),
+        );
+        let mut agent = database.configure(agent, &authority)?.prepare(&cgroup, &bpffs)?;
+        let started = database::make_authority(&agent).and_then(|()| agent.start_process(None));
+        if let Err(error) = started {
+            // What it says of an agent that never ran is of no interest.
+            let _ = agent.finish();
+            return Err(error);
+        }
+        database.watch(&agent);
         traces.process("pgward", agent.pid()?);
         Ok(Self {
             agent,
             _bpffs: bpffs,
-            cluster,
+            database,
             netns,
             container,
             cgroup,
             _server_cgroup: server_cgroup,
             state_root,
+            authority,
         })
     }
 
@@ -129,6 +153,7 @@ impl Stage {
         // Stops the agent, detaches, and looks for pins and attached programs that are left.
         let put_away = self.agent.finish();
         if put_away.is_ok() {
+            // It also searched all that the agent wrote for the secrets of the run.
             traces.detached();
         }
         shown.and(put_away)
@@ -140,15 +165,20 @@ impl Stage {
             netns: (&self.netns.0, &self.netns.1),
             container: (&self.container.0, &self.container.1),
             state_root: &self.state_root,
+            authority: &self.authority,
         };
-        let sessions = clients::run(&self.cluster, &places, interrupt)?;
-        self.wait_for_records(sessions)?;
+        let logins = clients::run(&self.database, &places, interrupt)?;
+        self.wait_for_records(&logins)?;
         interrupt.check()?;
-        self.table()
+        self.table()?;
+        logins::compare(&self.agent.records()?, &logins)?;
+        let status = host::run(&mut self.agent.command(&["status", "--json"])?)?;
+        logins::compare_counters(&serde_json::from_str(&status)?, &logins)
     }
 
     /// Waits until all sessions are on record, with their ends.
-    fn wait_for_records(&self, sessions: usize) -> Result<()> {
+    fn wait_for_records(&self, logins: &[Login]) -> Result<()> {
+        let sessions = logins.len();
         self.agent
             .wait_for_all(PATIENCE, |records| {
                 let count =
@@ -161,18 +191,28 @@ impl Stage {
 
     /// Prints who asked what, from the query log.
     fn table(&self) -> Result<()> {
-        println!("\nWho asked what, from {}:\n", self.agent.audit_log().display());
-        run(Command::new(Agent::binary()?).arg("log").arg(self.agent.audit_log()))
+        println!("\nWho asked what, from the query log:\n");
+        let mut log = Command::new(Agent::binary()?);
+        log.arg("log").arg(self.agent.audit_log()).args(["--columns", COLUMNS]);
+        if !std::io::stdout().is_terminal() {
+            log.args(["--width", WIDTH]);
+        }
+        run(&mut log)
     }
 
     fn explain(&self) {
-        let (cgroup, port) = (self.cgroup.path().display(), self.cluster.port());
-        let psql = self.cluster.programs().join("psql");
+        let cluster = &self.database.cluster;
+        let (cgroup, port) = (self.cgroup.path().display(), cluster.port());
+        let psql = cluster.programs().join("psql");
         println!(
             "\nIt goes on until Ctrl-C. To connect from a process that is intercepted, as root:\n\n  \
-             sh -c 'echo $$ > {cgroup}/cgroup.procs; exec {} -h 127.0.0.1 -p {port} -U {SUPERUSER}'\n\n\
-             The query log: {}\nThe configuration: {}",
+             sh -c 'echo $$ > {cgroup}/cgroup.procs; PGPASSWORD={} exec {} \
+             \"host={} hostaddr=127.0.0.1 port={port} user={SHOP} dbname=postgres sslmode=verify-full \
+             sslrootcert={}\"'\n\nThe query log: {}\nThe configuration: {}",
+            self.database.passwords.shop,
             psql.display(),
+            pki::HOST,
+            self.authority.display(),
             self.agent.audit_log().display(),
             self.agent.config().display()
         );

@@ -24,7 +24,7 @@ pub(super) struct Traces {
 enum AgentTrace {
     /// It was not started, or its guard reported an error of its own.
     Unknown,
-    /// It ended, detached, and its guard found neither pin nor attached program.
+    /// It ended, detached, and its guard found neither pin nor attached program, and no secret in what it wrote.
     Detached,
 }
 
@@ -100,7 +100,10 @@ pub(super) fn report(traces: &Traces) -> Result<()> {
     say(format_args!("  network devices of {} namespaces", traces.addresses.len()));
     say(format_args!("  files and mounts below {}", traces.folder.display()));
     say(match traces.agent {
-        AgentTrace::Detached => "  pinned and attached BPF programs, after `pgward detach`",
+        AgentTrace::Detached => {
+            "  pinned and attached BPF programs, after `pgward detach`\n  \
+             passwords and verifiers in what the agent wrote: log, records, `status`, `sessions`"
+        }
         AgentTrace::Unknown => "  (BPF programs go with their cgroup and the mount of their pins)",
     });
     Ok(())

@@ -23,6 +23,10 @@ struct Session {
     destination: String,
     database: String,
     user: String,
+    client_leg: String,
+    server_leg: String,
+    /// Empty when the login failed.
+    handshake: String,
 }
 
 /// One row: all columns, ready to be shown.
@@ -38,6 +42,9 @@ pub(super) struct Entry {
     destination: String,
     database: String,
     user: String,
+    client_leg: String,
+    server_leg: String,
+    handshake: String,
     statement: String,
     rows: String,
     duration: String,
@@ -59,6 +66,9 @@ impl Entry {
             Column::Destination => &self.destination,
             Column::Database => &self.database,
             Column::User => &self.user,
+            Column::ClientLeg => &self.client_leg,
+            Column::ServerLeg => &self.server_leg,
+            Column::Handshake => &self.handshake,
             Column::Statement => &self.statement,
             Column::Rows => &self.rows,
             Column::Duration => &self.duration,
@@ -92,14 +102,8 @@ impl Reader {
             ..Entry::default()
         };
         match record["event"].as_str()? {
-            "session_start" => {
-                self.start(id, record);
-                return None;
-            }
-            "session_end" => {
-                self.sessions.remove(&id);
-                return None;
-            }
+            "session_start" => self.start(&mut entry, id, record)?,
+            "session_end" => self.end(&mut entry, &id, &record)?,
             "statement" => self.statement(&mut entry, &id, &record),
             "cancel" => {
                 entry.statement = format!("(cancel of backend {})", record["target_pid"]);
@@ -107,7 +111,8 @@ impl Reader {
                 entry.process(&record["actor"], &Value::Null);
             }
             "refused" => {
-                entry.statement = format!("(refused: {})", shown(&record, "reason"));
+                entry.statement = format!("(refused: {})", explained(&record));
+                entry.rows = error(&record).unwrap_or_default();
                 entry.counted("refused", &record);
             }
             "allowed_unseen" => {
@@ -130,16 +135,49 @@ impl Reader {
         record
     }
 
-    fn start(&mut self, id: String, mut record: Value) {
+    /// A login that succeeded has a row. What became of one that failed is said by the session's
+    /// last record, which comes at once.
+    fn start(&mut self, entry: &mut Entry, id: String, mut record: Value) -> Option<()> {
+        let mut session = Session {
+            destination: shown(&record, "destination"),
+            database: shown(&record, "database"),
+            user: shown(&record, "database_user"),
+            client_leg: leg(&record, "client_tls"),
+            server_leg: leg(&record, "server_tls"),
+            handshake: shown(&record, "handshake"),
+            actor: record["actor"].take(),
+        };
+        if session.handshake.is_empty() && record["server_tls"].is_null() {
+            // There may have been no server leg at all.
+            session.server_leg.clear();
+        }
+        let row = (!session.handshake.is_empty()).then(|| {
+            entry.of(&session);
+            entry.process(&Value::Null, &session.actor);
+            entry.statement = login(&session, &record);
+            "authenticated".clone_into(&mut entry.outcome);
+        });
         if self.sessions.len() < SESSIONS_MAX {
-            let session = Session {
-                destination: shown(&record, "destination"),
-                database: shown(&record, "database"),
-                user: shown(&record, "database_user"),
-                actor: record["actor"].take(),
-            };
             self.sessions.insert(id, session);
         }
+        row
+    }
+
+    /// Only of a session that did not come to its first statement.
+    fn end(&mut self, entry: &mut Entry, id: &str, record: &Value) -> Option<()> {
+        let session = self.sessions.remove(id)?;
+        let reason = shown(record, "reason");
+        // The server may also refuse who is authenticated: there is no such database.
+        if !session.handshake.is_empty() && !reason.starts_with("startup_") {
+            return None;
+        }
+        entry.of(&session);
+        entry.process(&Value::Null, &session.actor);
+        entry.statement = format!("(no login as {}: {})", named(&session.user), explained(record));
+        entry.rows = error(record).unwrap_or_default();
+        entry.duration = record["duration_us"].as_u64().map(milliseconds).unwrap_or_default();
+        entry.outcome = reason;
+        Some(())
     }
 
     fn statement(&self, entry: &mut Entry, id: &str, record: &Value) {
@@ -147,9 +185,7 @@ impl Reader {
         let opener = session.map_or(&Value::Null, |session| &session.actor);
         entry.process(&record["writer"], opener);
         if let Some(session) = session {
-            entry.destination.clone_from(&session.destination);
-            entry.database.clone_from(&session.database);
-            entry.user.clone_from(&session.user);
+            entry.of(session);
         }
         entry.time = short_time(&text(record, "started"));
         entry.statement = statement(record);
@@ -160,6 +196,16 @@ impl Reader {
 }
 
 impl Entry {
+    /// Fills in what is the same in all rows of a session.
+    fn of(&mut self, session: &Session) {
+        self.destination.clone_from(&session.destination);
+        self.database.clone_from(&session.database);
+        self.user.clone_from(&session.user);
+        self.client_leg.clone_from(&session.client_leg);
+        self.server_leg.clone_from(&session.server_leg);
+        self.handshake.clone_from(&session.handshake);
+    }
+
     /// Fills in a process from its short form; `opener` adds what that leaves out when it is the
     /// same process.
     fn process(&mut self, writer: &Value, opener: &Value) {
@@ -228,6 +274,54 @@ fn container(value: &Value) -> String {
     printable(&name.or_else(id).unwrap_or_default())
 }
 
+/// TLS in a few words begins with its version; a leg without is in clear text.
+fn leg(record: &Value, field: &str) -> String {
+    let version = record[field].as_str().and_then(|tls| tls.split(' ').next());
+    printable(version.unwrap_or("clear"))
+}
+
+/// Who carried out the exchange, and what protects each leg: in this order, as lines may be cut.
+fn login(session: &Session, record: &Value) -> String {
+    let Session { user, client_leg, server_leg, handshake, .. } = session;
+    let to = match shown(record, "login") {
+        login if login.is_empty() => login,
+        login => format!(" to {login}"),
+    };
+    let user = named(user);
+    let mut text =
+        format!("(login as {user}: {handshake}{to}, client {client_leg}, server {server_leg}");
+    match shown(record, "bound") {
+        legs if legs.is_empty() => {}
+        legs => text.push_str(&format!(", bound to {}", legs.replace(' ', " and "))),
+    }
+    match shown(record, "exception") {
+        reason if reason.is_empty() => {}
+        reason => text.push_str(&format!(", exception: {reason}")),
+    }
+    text.push(')');
+    text
+}
+
+fn named(user: &str) -> &str {
+    if user.is_empty() { "nobody" } else { user }
+}
+
+/// The reason of a refusal, with what is known more about it.
+fn explained(record: &Value) -> String {
+    match (shown(record, "reason"), shown(record, "detail")) {
+        (reason, detail) if detail.is_empty() => reason,
+        (reason, detail) => format!("{reason}: {detail}"),
+    }
+}
+
+/// The code of the error that somebody was told.
+fn error(record: &Value) -> Option<String> {
+    ["sqlstate", "commit_sqlstate"]
+        .into_iter()
+        .find(|field| record[field].is_string())
+        .map(|field| format!("ERROR {}", shown(record, field)))
+}
+
 fn statement(record: &Value) -> String {
     let text = match (&record["text"], record["text_encoding"].is_string()) {
         (Value::String(text), false) => printable(text),
@@ -249,10 +343,8 @@ fn statement(record: &Value) -> String {
 
 /// Rows sent; else what the tag counts or COPY moved; the error of a statement that failed.
 fn rows(record: &Value) -> String {
-    for field in ["sqlstate", "commit_sqlstate"] {
-        if record[field].is_string() {
-            return format!("ERROR {}", shown(record, field));
-        }
+    if let Some(error) = error(record) {
+        return error;
     }
     match record["outcome"].as_str() {
         Some("completed" | "suspended") | None => {}

@@ -6,7 +6,7 @@ use crate::config::raw::{Document, Place, Table, shown};
 use crate::config::{
     ACCOUNTS_MAX, Account, ApplicationSecret, AuthException, AuthMode, AuthRequire, AuthSettings,
     EXCEPTIONS_MAX, LOOKUP_QUERY, Lookup, PassMethod, QUERY_BYTES_MAX, REASON_BYTES_MAX,
-    ROLE_BYTES_MAX, Roles, WeakMethod,
+    ROLE_BYTES_MAX, Roles, ServerTls, WeakMethod,
 };
 
 /// Longest name of a database, in bytes: `NAMEDATALEN` less its zero.
@@ -148,7 +148,8 @@ pub(super) fn check(
     if let (Some(place), Some(lookup)) = (&auth.lookup, &auth.settings.lookup)
         && lookup.password.is_none()
         && !certificate
-        && !trusted(&auth.settings, &lookup.login)
+        // Elsewhere a server that asks a lookup for nothing is refused.
+        && auth.settings.require != AuthRequire::Any
     {
         nothing_to_log_in_with(document, place, &lookup.login);
     }
@@ -163,10 +164,41 @@ pub(super) fn check(
         if account.password.is_none()
             && !certificate
             && !recoverable
-            && !trusted(&auth.settings, &account.login)
+            // Else a server that asks an account for nothing is refused.
+            && !auth.settings.upgrade
         {
             nothing_to_log_in_with(document, place, &account.login);
         }
+    }
+}
+
+/// Secrets of the agent's own that whoever listens on a loopback address would get. `possible`: TLS
+/// with the server, where `server.tls` was not written.
+pub(super) fn check_unproven(
+    document: &Document<'_>,
+    auth: &PlacedAuth,
+    accounts: &[PlacedAccount],
+    possible: &[ServerTls],
+) {
+    match auth.settings.mode {
+        AuthMode::Auto | AuthMode::Terminate => {}
+        // No secret is used then, which was said.
+        AuthMode::Relay => return,
+    }
+    if !possible.contains(&ServerTls::Prefer) {
+        return;
+    }
+    let sources = auth.lookup.is_some() || auth.verifiers.is_some() || !accounts.is_empty();
+    let upgrade = auth.upgrade.as_ref().filter(|_| sources);
+    let with_password = |account: &&PlacedAccount| {
+        account.account.as_ref().is_some_and(|account| account.password.is_some())
+    };
+    let accounts = accounts.iter().filter(with_password).map(|account| &account.place);
+    for place in auth.lookup.iter().chain(upgrade).chain(accounts) {
+        let message = "would go to servers that prove nothing: for loopback addresses TLS is \
+                       `prefer`, and any user of this host may listen there";
+        let hint = "write `server.tls`, or `networks` without loopback";
+        document.problem(place, message.to_owned(), Some(hint.to_owned()));
     }
 }
 
@@ -175,20 +207,6 @@ fn nothing_to_log_in_with(document: &Document<'_>, place: &Place, login: &str) {
     let hint = "add `password_file`, `password_env` or `password_command`, or a certificate in \
                 `[destination.server]`";
     document.problem(place, message, Some(hint.to_owned()));
-}
-
-/// Whether the server may let `login` in without asking for anything.
-fn trusted(auth: &AuthSettings, login: &str) -> bool {
-    match auth.require {
-        AuthRequire::Any => true,
-        AuthRequire::ScramSha256 => {
-            auth.upgrade
-                || auth.exceptions.iter().any(|exception| {
-                    exception.methods.contains(&WeakMethod::Trust)
-                        && exception.roles.contain(login.as_bytes())
-                })
-        }
-    }
 }
 
 fn exceptions(

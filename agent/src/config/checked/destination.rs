@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::auth::{PlacedAccount, accounts, auth, check as check_auth, required};
+use super::auth::{PlacedAccount, accounts, auth, check as check_auth, check_unproven, required};
 use super::intercept::{parsed, sorted};
 use super::{PORTS, port};
 use crate::config::raw::{Document, Place, Table, shown};
@@ -86,6 +86,10 @@ fn destination(
     check_auth(document, &auth, &accounts, place, destination.server.identity.is_some());
     // A bad account is an account all the same: without it more would seem wrong than is.
     let any_account = !accounts.is_empty();
+    // A mode that was written wrong is none that was left out.
+    if server_table.written("tls").is_none() {
+        check_unproven(document, &auth, &accounts, &destination.server_tls_possible());
+    }
     destination.accounts =
         accounts.into_iter().filter_map(|PlacedAccount { account, .. }| account).collect();
     if destination.only_relays() && !any_account {

@@ -241,7 +241,7 @@ fn the_example_with_every_key_loads() {
 #[test]
 fn an_inline_verifier_stays_hidden() {
     let config = parsed(&format!(
-        "[[destination]]\nname = 'a'\n[[destination.account]]\nrole = 'r'\nverifier = '{VERIFIER}'\n\
+        "[[destination]]\nname = 'a'\nserver.tls = 'require'\n[[destination.account]]\nrole = 'r'\nverifier = '{VERIFIER}'\n\
          password_command = ['/bin/p', 'W22Z']\n"
     ));
     let shown = format!("{config:?} {config:#?}");

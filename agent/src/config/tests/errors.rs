@@ -217,18 +217,23 @@ fn settings_without_effect_and_contradictions_are_refused() {
             ],
         ),
         (
-            "auth.lookup = { login = 'l', query = 'select 1' }",
+            "server.tls = 'prefer'\nauth.lookup = { login = 'l', query = 'select 1' }",
             &[
-                "3 destination[0].auth.lookup.query: not a query for one role: expected a statement with `$1`, which stands for the role",
+                "4 destination[0].auth.lookup.query: not a query for one role: expected a statement with `$1`, which stands for the role",
             ],
         ),
         (
-            "auth.lookup = { login = 'l' }",
-            &["3 destination[0].auth.lookup: found no secret to log in with as `l`"],
+            "server.tls = 'prefer'\nauth.lookup = { login = 'l' }",
+            &["4 destination[0].auth.lookup: found no secret to log in with as `l`"],
         ),
         // Accounts.
         (
             "account = [{ role = 'r', verifier_file = '/f', login = 's' }]",
+            &["3 destination[0].account[0]: found no secret to log in with as `s`"],
+        ),
+        // An exception lets applications in that prove nothing, and none of them as an account.
+        (
+            "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.exception = [{ roles = ['s'], methods = ['trust'], reason = 'x' }]",
             &["3 destination[0].account[0]: found no secret to log in with as `s`"],
         ),
         (
@@ -236,10 +241,10 @@ fn settings_without_effect_and_contradictions_are_refused() {
             &["3 destination[0].account[0]: found no secret to log in with as `r`"],
         ),
         (
-            "account = [{ role = 'r', verifier_file = '/f', application_password_env = 'P', password_env = 'Q', password_file = '/q' }]",
+            "networks = ['10.0.0.1']\naccount = [{ role = 'r', verifier_file = '/f', application_password_env = 'P', password_env = 'Q', password_file = '/q' }]",
             &[
-                "3 destination[0].account[0].application_password_env: more than one secret for the application: expected one of `verifier`, `verifier_file` and `application_password_file` (or `_env`, `_command`)",
-                "3 destination[0].account[0].password_env: more than one source of the same password: expected one of `password_file`, `password_env` and `password_command`",
+                "4 destination[0].account[0].application_password_env: more than one secret for the application: expected one of `verifier`, `verifier_file` and `application_password_file` (or `_env`, `_command`)",
+                "4 destination[0].account[0].password_env: more than one source of the same password: expected one of `password_file`, `password_env` and `password_command`",
             ],
         ),
         (
@@ -259,9 +264,10 @@ fn settings_without_effect_and_contradictions_are_refused() {
         "server = { tls = 'require', negotiation = 'direct', name = 'x', certificate = '/c', key = '/k' }",
         "account = [{ role = 'r', verifier_file = '/f' }]",
         "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nserver = { certificate = '/c', key = '/k' }",
-        "account = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.exception = [{ roles = ['s'], methods = ['trust'], reason = 'x' }]",
-        "auth.lookup = { login = 'l' }\nauth.require = 'any'",
-        "auth.verifiers = '/v'\nauth.upgrade = true",
+        "server.tls = 'prefer'\naccount = [{ role = 'r', verifier_file = '/f', login = 's' }]\nauth.upgrade = true",
+        "networks = ['10.0.0.1', '::']\naccount = [{ role = 'r', verifier_file = '/f', password_env = 'P' }]",
+        "server.tls = 'disable'\nauth.lookup = { login = 'l' }\nauth.require = 'any'",
+        "networks = ['fd00::/8']\nauth.verifiers = '/v'\nauth.upgrade = true",
     ] {
         let text = format!("{MINIMAL}{}", one(good));
         assert!(Config::parse("t", &text).is_ok(), "{good}: {}", wrong(&one(good)).join("\n"));
@@ -269,6 +275,30 @@ fn settings_without_effect_and_contradictions_are_refused() {
     assert!(
         Config::parse("t", &format!("{MINIMAL}{}auth.mode = 'terminate'", one(source))).is_ok()
     );
+}
+
+#[test]
+fn secrets_of_the_agents_own_go_to_no_loopback_address_by_default() {
+    const UNPROVEN: &str = "would go to servers that prove nothing: for loopback addresses TLS is \
+                            `prefer`, and any user of this host may listen there";
+    for (secret, key) in [
+        ("auth.lookup = { login = 'l', password_env = 'P' }", "auth.lookup"),
+        ("auth = { verifiers = '/v', upgrade = true }", "auth.upgrade"),
+        ("account = [{ role = 'r', verifier_file = '/f', password_env = 'P' }]", "account[0]"),
+    ] {
+        let expected = [format!("3 destination[0].{key}: {UNPROVEN}")];
+        for networks in ["", "networks = ['127.0.0.2']", "networks = ['::1', '10.0.0.0/8']"] {
+            assert_eq!(wrong(&one(&format!("{secret}\n{networks}"))), expected, "{networks}");
+        }
+        for proven in ["server.tls = 'prefer'", "networks = ['10.0.0.0/8', 'fd00::/8']"] {
+            let text = format!("{MINIMAL}{}", one(&format!("{secret}\n{proven}")));
+            assert!(Config::parse("t", &text).is_ok(), "{text}");
+        }
+    }
+    // A mode that is none is one problem.
+    let misspelt = "auth.lookup = { login = 'l', password_env = 'P' }\nserver.tls = 'verify'";
+    let found = wrong(&one(misspelt));
+    assert!(found.len() == 1 && found[0].contains("server.tls"), "{found:?}");
 }
 
 #[test]

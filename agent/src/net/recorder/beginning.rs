@@ -51,6 +51,7 @@ impl Hello<'_> {
             database: text(self.database()),
             user: text(self.user()),
             application_name: text(self.parameters.value(b"application_name").unwrap_or_default()),
+            client_tls: self.tls.map(|tls| described(tls).into()),
         }
     }
 }
@@ -68,6 +69,7 @@ pub(super) struct Beginning {
     demand: Option<Demand>,
     pub(super) client_encoding: Option<Box<[u8]>>,
     pub(super) server_tls: Option<String>,
+    pub(super) server_verified: Option<&'static str>,
     pub(super) login: Option<Box<[u8]>>,
     pub(super) how: Option<How>,
     pub(super) minor: u16,
@@ -89,6 +91,7 @@ impl Beginning {
             demand: None,
             client_encoding: None,
             server_tls: None,
+            server_verified: None,
             login: None,
             how: None,
             minor: hello.minor,
@@ -133,6 +136,7 @@ impl Beginning {
             handshake: self.how.map(|how| self.handshake(how)),
             client_tls: self.client_tls.as_deref(),
             server_tls: self.server_tls.as_deref(),
+            server_verified: self.server_verified,
             server_name: self.server_name.as_deref(),
             destination_name: &self.destination.name,
             options: self.options.as_deref(),
@@ -141,11 +145,12 @@ impl Beginning {
     }
 
     fn handshake(&self, how: How) -> Handshake<'_> {
+        let kind = kind(how);
         match how {
             How::Terminated { demand: _, login, client_bound, server_bound } => {
-                let (kind, login) = match login {
-                    Login::Own => (HandshakeKind::Terminated, None),
-                    Login::Account => (HandshakeKind::Mapped, self.login.as_deref()),
+                let login = match login {
+                    Login::Own => None,
+                    Login::Account => self.login.as_deref(),
                 };
                 let bound: &[BoundLeg] = match (client_bound, server_bound) {
                     (Offered::Yes, Offered::Yes) => &[BoundLeg::Client, BoundLeg::Server],
@@ -155,12 +160,9 @@ impl Beginning {
                 };
                 Handshake { kind, login, bound, exception: None }
             }
-            How::Relayed { demand } => Handshake {
-                kind: HandshakeKind::Relayed,
-                login: None,
-                bound: &[],
-                exception: self.exception(demand),
-            },
+            How::Relayed { demand } => {
+                Handshake { kind, login: None, bound: &[], exception: self.exception(demand) }
+            }
         }
     }
 
@@ -180,6 +182,15 @@ impl Beginning {
         };
         let exception = self.destination.exception(&self.database_user, method);
         Some(exception.map_or("any method is accepted", |exception| &exception.reason))
+    }
+}
+
+/// Who carried out the exchange.
+pub(super) fn kind(how: How) -> HandshakeKind {
+    match how {
+        How::Terminated { login: Login::Own, .. } => HandshakeKind::Terminated,
+        How::Terminated { login: Login::Account, .. } => HandshakeKind::Mapped,
+        How::Relayed { .. } => HandshakeKind::Relayed,
     }
 }
 

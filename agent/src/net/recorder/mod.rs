@@ -219,13 +219,16 @@ impl Recorder {
         match event {
             Event::Demand(demand) => self.beginning.demanded(demand),
             Event::NegotiatedMinor(minor) => self.beginning.minor = minor,
-            Event::Authenticated(how) => self.beginning.how = Some(how),
+            Event::Authenticated(how) => {
+                self.beginning.how = Some(how);
+                let _ = self.entry.shown.handshake.set(beginning::kind(how));
+            }
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::BackendKeyData { pid, server_key: _, client_key: _ } => {
                 self.beginning.backend_pid = Some(pid);
                 self.entry.shown.backend_pid.store(pid, Ordering::Relaxed);
             }
-            Event::ServerError { sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
+            Event::ServerError { sqlstate, blame: _ } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
             Event::CredentialsWanted
             | Event::VerifierStale
@@ -236,9 +239,12 @@ impl Recorder {
         }
     }
 
-    /// What is known of the connection to the server.
-    pub fn reached(&mut self, tls: Option<&tls::Parameters>, login: &[u8]) {
-        self.beginning.server_tls = tls.map(described);
+    /// What is known of the connection to the server: TLS and what of it was verified, if it is encrypted, and the role used there.
+    pub fn reached(&mut self, tls: Option<(&tls::Parameters, &'static str)>, login: &[u8]) {
+        self.beginning.server_tls = tls.map(|(tls, _)| described(tls));
+        self.beginning.server_verified = tls.map(|(_, verified)| verified);
+        let shown = self.beginning.server_tls.as_deref().map(Into::into);
+        let _ = self.entry.shown.server_tls.set(shown);
         self.beginning.login = Some(login.into());
     }
 

@@ -12,7 +12,12 @@ use tracing::{debug, warn};
 use crate::{
     audit::{Cancel, CancelOutcome, Now, Stamp},
     net::{
-        cancels::Target, dial, error::chain, identify::Who, reach, throttle::Verdict,
+        cancels::{Found, Target},
+        dial,
+        error::chain,
+        identify::Who,
+        reach,
+        throttle::Verdict,
         worker::Context,
     },
     pg::startup,
@@ -25,21 +30,24 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn cancel(context: &Context, flow: &Flow, who: &Who, request: &startup::Cancel) {
     let guesser = (flow.opener.uid, flow.opener.netns_cookie);
     let now = Instant::now();
-    let (target, outcome) = match context.guesses.check(&guesser, now) {
-        Verdict::Go => match context.cancels.find(request.pid, request.key()) {
-            Some(target) => {
-                let outcome = carry_out(context, &target).await;
-                (Some(target), outcome)
-            }
-            None => {
-                // Not slowed: nobody waits for an answer, and more than a few are refused.
-                let _ = context.guesses.failed(&guesser, now);
-                (None, CancelOutcome::Refused)
-            }
-        },
-        // Unread, also when the key is right: else guessing could go on. Nor does it count, or an application that goes on
-        // trying would never be let in again.
-        Verdict::Refused(_) => (None, CancelOutcome::Refused),
+    let found = match context.guesses.check(&guesser, now) {
+        Verdict::Go => context.cancels.find(request.pid, request.key(), now),
+        // Also when the key is right: else guessing could go on.
+        Verdict::Refused(_) => Found::Ended,
+    };
+    let (target, outcome) = match found {
+        Found::Live(target) => {
+            let outcome = carry_out(context, &target).await;
+            (Some(target), outcome)
+        }
+        // Its session was faster.
+        Found::Ended => (None, CancelOutcome::Refused),
+        Found::Nothing => {
+            // Not slowed: nobody waits for an answer, and more than a few are refused.
+            let _ = context.guesses.failed(&guesser, now);
+            context.registry.cancel_dropped();
+            (None, CancelOutcome::Refused)
+        }
     };
     let record = Cancel {
         actor: &who.full,

@@ -58,25 +58,6 @@ pub(super) enum Ending {
     NotAllowed(&'static str, Reply),
 }
 
-impl Ending {
-    /// Whether somebody did not prove to be who it says.
-    pub(super) fn is_failed_login(&self) -> bool {
-        match self {
-            Self::Handshake(HandshakeError::Application(_)) => true,
-            Self::Refused { sqlstate } => sqlstate.is_some_and(|code| code.starts_with(b"28")),
-            Self::Handshake(_)
-            | Self::Relayed(_)
-            | Self::StartupTimeout(_)
-            | Self::Stopped
-            | Self::Unreached(_)
-            | Self::NoCredentials(_)
-            | Self::NotRecorded(_)
-            | Self::Throttled(_)
-            | Self::NotAllowed(..) => false,
-        }
-    }
-}
-
 /// What comes of an [`Ending`].
 pub(super) struct Explained {
     /// For the record.
@@ -254,6 +235,7 @@ impl SentAway<'_> {
         let record = Refused {
             reason: self.reason,
             detail: Some(self.detail),
+            sqlstate: self.reply.as_ref().map(|reply| reply.sqlstate),
             actor: Some(&self.who.full),
             destination: Some(dial::destination(self.flow)),
             count: 1,

@@ -1,14 +1,18 @@
 //! Drives a handshake: between the startup packet and the first request.
 
-use std::{sync::Arc, time::Instant as Clock};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
 
 use pgward_common::Flow;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
-use tracing::debug;
+use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{ending::Ending, random};
@@ -17,21 +21,26 @@ use crate::{
         cancels::{Encrypted, Keys as CancelKeys, Registered},
         credentials::{Asked, CredentialsError},
         leg::Leg,
-        lookup,
         reach::{self, ReachError, Reached},
         recorder::Recorder,
         relay::{End, Peer},
         route::Route,
+        throttle::Verdict,
         worker::Context,
     },
-    pg::handshake::{self, Authenticated, Event, Handshake, Hello},
+    pg::{
+        self,
+        handshake::{self, Authenticated, Blame, Event, Handshake, HandshakeError, Hello},
+    },
     tls::{Side, TlsError},
 };
 
-/// Bytes of one side that are kept while the other is waited for; then no more are read.
-const WAITING_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one side that are kept while the other is waited for; then no more are read. More than any message of a handshake.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// What a server may still say once it refused, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
+/// What is left before the deadline for the answer to a failure.
+const ANSWER_ROOM: Duration = Duration::from_millis(200);
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -41,8 +50,54 @@ pub(super) struct Login<'a> {
     pub(super) route: &'a Route,
     pub(super) flow: &'a Flow,
     pub(super) hello: &'a Hello,
+    /// What the server gets of it.
+    pub(super) packet: &'a [u8],
     pub(super) role: &'a [u8],
     pub(super) deadline: Instant,
+}
+
+/// Failures of the process, and of the role at its server.
+impl Login<'_> {
+    /// Refuses who failed too often. Asked before the server is bothered, and again before each thing that a client proves
+    /// itself by: whoever opened many connections before does not get many guesses.
+    pub(super) fn check_failures(&self) -> Result<(), Ending> {
+        let (context, now) = (self.context, Instant::now());
+        let (tgid, start) = self.process();
+        let by_process = context.process_failures.check(&(tgid, start), now);
+        let by_role =
+            match context.known_logins.has(&(tgid, start, self.route.address, self.role.into())) {
+                true => Verdict::Go,
+                false => context.role_failures.check(&self.server_role(), now),
+            };
+        for verdict in [by_process, by_role] {
+            if let Verdict::Refused(left) = verdict {
+                return Err(Ending::Throttled(left));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a failure, and waits as long as its answer is to wait: not so long that the deadline would answer.
+    async fn failed(&self) {
+        let now = Instant::now();
+        let by_process = self.context.process_failures.failed(&self.process(), now);
+        let by_role = self.context.role_failures.failed(&self.server_role(), now);
+        let until = now + by_process.max(by_role);
+        sleep_until(until.min(self.deadline.checked_sub(ANSWER_ROOM).unwrap_or(now))).await;
+    }
+
+    fn succeeded(&self) {
+        let (tgid, start) = self.process();
+        self.context.known_logins.add((tgid, start, self.route.address, self.role.into()));
+    }
+
+    fn process(&self) -> (u32, u64) {
+        (self.flow.opener.tgid, self.flow.opener.start_boottime_ns)
+    }
+
+    fn server_role(&self) -> (u64, SocketAddr, Box<[u8]>) {
+        (self.flow.opener.netns_cookie, self.route.address, self.role.into())
+    }
 }
 
 /// A client that is logged in.
@@ -66,6 +121,9 @@ struct Sides<'c> {
     server: Leg,
     from_client: Zeroizing<Vec<u8>>,
     from_server: Zeroizing<Vec<u8>>,
+    /// What a read fills, one for each side. Cleared once, at the end of the handshake.
+    read_client: Zeroizing<Vec<u8>>,
+    read_server: Zeroizing<Vec<u8>>,
     /// The client sends no more. What it sent ahead is the server's to read, as without us.
     client_closed: bool,
     consumed: u64,
@@ -89,6 +147,8 @@ impl Login<'_> {
             server: reached.leg,
             from_client: Zeroizing::new(from_client),
             from_server: Zeroizing::new(Vec::new()),
+            read_client: Zeroizing::new(vec![0; READ_BYTES]),
+            read_server: Zeroizing::new(vec![0; READ_BYTES]),
             client_closed: false,
             consumed: 0,
             answered: 0,
@@ -97,6 +157,9 @@ impl Login<'_> {
         let mut account_password = None;
         let mut keys = None;
         loop {
+            if handshake.wants_client() && !sides.from_client.is_empty() {
+                self.check_failures()?;
+            }
             let fed = sides.feed(&mut handshake);
             let mut ready = false;
             let mut refused = None;
@@ -110,8 +173,8 @@ impl Login<'_> {
                     | Event::AccountRefused => {
                         // Before anything is waited for, the other side gets what it has to get.
                         sides.flush(&mut handshake).await?;
-                        self.answer(&mut handshake, &event, &mut sides, &mut account_password)
-                            .await?;
+                        let password = &mut account_password;
+                        self.answer(&mut handshake, &event, &mut sides, password, recorder).await?;
                         wanted = true;
                     }
                     Event::BackendKeyData { pid, server_key, client_key } => {
@@ -121,7 +184,7 @@ impl Login<'_> {
                             client_key: client_key.clone(),
                         });
                     }
-                    Event::ServerError { sqlstate } => refused = Some(*sqlstate),
+                    Event::ServerError { sqlstate, blame } => refused = Some((*sqlstate, *blame)),
                     Event::Ready => ready = true,
                     Event::Terminate => {
                         recorder.handshake(event);
@@ -138,9 +201,15 @@ impl Login<'_> {
                 recorder.look_at_clocks();
                 let _ = recorder.session_start().map_err(Ending::NotRecorded)?;
             }
+            // Whoever did not prove itself hears of it in its time.
+            if matches!(fed, Err(HandshakeError::Application(_)))
+                || matches!(refused, Some((_, Blame::Application)))
+            {
+                self.failed().await;
+            }
             sides.flush(&mut handshake).await?;
             fed.map_err(Ending::Handshake)?;
-            if let Some(sqlstate) = refused {
+            if let Some((sqlstate, _)) = refused {
                 if sqlstate.is_some_and(|code| code.starts_with(b"28")) {
                     self.asked().forget();
                 }
@@ -148,6 +217,7 @@ impl Login<'_> {
                 return Err(Ending::Refused { sqlstate });
             }
             if ready {
+                self.succeeded();
                 let authenticated = handshake.finish().expect("it said that it is ready");
                 let Sides {
                     server, from_client, from_server, consumed, answered, encrypted, ..
@@ -182,6 +252,7 @@ impl Login<'_> {
         event: &Event,
         sides: &mut Sides<'_>,
         password: &mut Option<Arc<SecretSlice<u8>>>,
+        recorder: &mut Recorder,
     ) -> Result<(), Ending> {
         let asked = self.asked();
         match event {
@@ -195,11 +266,14 @@ impl Login<'_> {
             }
             Event::KeysWanted { salt, iterations } => {
                 *password = self.password().await?;
-                let Some(password) = password else {
+                let account = self.route.destination.account(self.role);
+                let (Some(password), Some((_, secrets))) = (password, account) else {
                     let refusal = handshake::Refusal::AccountWithoutPassword;
                     return Err(Ending::Handshake(refusal.into()));
                 };
-                let keys = lookup::derive(password, salt, *iterations).await;
+                let keys = secrets.keys(password, salt, *iterations).await;
+                let keys =
+                    keys.map_err(|error| Ending::NoCredentials(CredentialsError::Secret(error)))?;
                 handshake.handle_keys(&keys);
                 Ok(())
             }
@@ -209,7 +283,7 @@ impl Login<'_> {
                 handshake.handle_password(secret).map_err(Ending::Handshake)
             }
             Event::AccountRefused => {
-                self.try_again(handshake, sides, password.take()).await;
+                self.try_again(handshake, sides, password.take(), recorder).await;
                 Ok(())
             }
             _ => Ok(()),
@@ -222,13 +296,16 @@ impl Login<'_> {
         handshake: &mut Handshake,
         sides: &mut Sides<'_>,
         refused: Option<Arc<SecretSlice<u8>>>,
+        recorder: &mut Recorder,
     ) {
         let account = self.route.destination.account(self.role);
         if let (Some((_, secrets)), Some(refused)) = (account, &refused) {
             secrets.evict_password(refused).await;
         }
         let Ok(reached) = self.reach().await else { return handshake.give_up() };
+        info!(role = %self.role.escape_ascii(), "the server refused an account: tried again with its password read anew");
         sides.encrypted = reached.encrypted();
+        self.record_reached(recorder, &reached);
         let Reached { leg, described, tls: _ } = reached;
         sides.server = leg;
         sides.from_server.clear();
@@ -253,13 +330,16 @@ impl Login<'_> {
         reach::reach(&context.dialer, self.flow, self.route, None, self.deadline).await
     }
 
+    /// What is known of the connection to the server, for the record.
+    pub(super) fn record_reached(&self, recorder: &mut Recorder, reached: &Reached) {
+        let verified = self.route.destination.settings.server_tls(self.route.address).name();
+        let tls = reached.tls.as_ref().map(|tls| (tls, verified));
+        recorder.reached(tls, self.hello.login());
+    }
+
     /// Sends the startup packet.
     pub(super) async fn greet(&self, server: &mut Leg) -> std::io::Result<()> {
-        let mut packet = Vec::new();
-        let written = self.hello.write(&mut packet);
-        written.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
-        server.write_all(&packet).await?;
-        server.flush().await
+        write(server, self.packet).await
     }
 
     fn asked(&self) -> Asked<'_> {
@@ -305,14 +385,12 @@ impl Sides<'_> {
     /// Reads more from whichever side has something.
     async fn read(&mut self) -> Result<(), Ending> {
         let room = |buffer: &Vec<u8>| buffer.len() < WAITING_BYTES_MAX;
-        let mut from_client = Zeroizing::new([0_u8; READ_BYTES]);
-        let mut from_server = Zeroizing::new([0_u8; READ_BYTES]);
         tokio::select! {
             biased;
-            read = self.server.read(&mut *from_server), if room(&self.from_server) => match read {
+            read = self.server.read(&mut self.read_server), if room(&self.from_server) => match read {
                 Ok(0) => Err(Ending::Relayed(Ok(End::ServerClosed))),
                 Ok(count) => {
-                    self.from_server.extend_from_slice(&from_server[..count]);
+                    self.from_server.extend_from_slice(&self.read_server[..count]);
                     Ok(())
                 }
                 // In TLS 1.3 a server refuses a certificate of ours, or its lack, only now.
@@ -321,7 +399,7 @@ impl Sides<'_> {
                     None => Ending::Relayed(Ok(End::Broken(Peer::Server, error))),
                 }),
             },
-            read = self.client.read(&mut *from_client),
+            read = self.client.read(&mut self.read_client),
                 if !self.client_closed && room(&self.from_client) => match read
             {
                 Ok(0) if self.from_client.is_empty() => Err(Ending::Relayed(Ok(End::ClientClosed))),
@@ -330,11 +408,21 @@ impl Sides<'_> {
                     Ok(())
                 }
                 Ok(count) => {
-                    self.from_client.extend_from_slice(&from_client[..count]);
+                    self.from_client.extend_from_slice(&self.read_client[..count]);
                     Ok(())
                 }
                 Err(error) => Err(Ending::Relayed(Ok(End::Broken(Peer::Client, error)))),
             },
+            // Neither has room: both wait for the other to be read first.
+            else => {
+                let limit = pg::error::LimitFault::MessageHeld {
+                    tag: self.from_server.first().copied().unwrap_or_default(),
+                    found: WAITING_BYTES_MAX as u32,
+                    max: WAITING_BYTES_MAX as u32,
+                };
+                let error = pg::Error::Limit { side: pg::error::Side::Server, limit };
+                Err(Ending::Handshake(error.into()))
+            }
         }
     }
 

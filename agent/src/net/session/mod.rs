@@ -19,7 +19,7 @@ use std::{
 use pgward_common::Flow;
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::debug;
 use zeroize::Zeroizing;
@@ -38,7 +38,6 @@ use super::{
     registry::Shown,
     relay::Relay,
     route::Route,
-    throttle::Verdict,
     worker::Context,
     writers::Registration,
 };
@@ -68,7 +67,8 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow) {
     let mut route = Route { destination, address, named: None };
     let opened = tokio::select! {
         biased;
-        opened = timeout_at(deadline, open(context, &mut route, client)) => {
+        // On the heap for the same reason as the login.
+        opened = timeout_at(deadline, Box::pin(open(context, &mut route, client))) => {
             opened.unwrap_or(Err(NotOpened {
                 leg: None,
                 error: OpeningError::TimedOut(context.startup_timeout),
@@ -137,6 +137,8 @@ async fn run_session(
         tier: context.recording.tier,
         who: OnceLock::from(who.clone()),
         startup: OnceLock::new(),
+        server_tls: OnceLock::new(),
+        handshake: OnceLock::new(),
         netns_cookie: flow.opener.netns_cookie,
         state: AtomicU8::new(0),
         backend_pid: AtomicU32::new(0),
@@ -162,7 +164,7 @@ async fn run_session(
     let channel = opened.channel();
     let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
     let Startup { minor, parameters, deadline } = startup;
-    let settings = &route.destination.settings;
+    let settings = &route.destination.settings.clone();
     let hello = recorder::Hello {
         minor,
         parameters: &parameters,
@@ -174,31 +176,38 @@ async fn run_session(
     let role: Box<[u8]> = hello.user().into();
     let mut recorder =
         Recorder::new(context.recording.clone(), entry, flow, who.clone(), registration, hello);
+    let account = route.destination.account(&role).map(|(account, _)| account.clone());
+    // An account's login is not for applications that prove nothing, nor for servers of their choice.
+    let ours = account.as_ref().is_some_and(|a| a.password.is_some() || a.login != a.role);
+    let route = if ours { route.trusted() } else { route };
     let logged_in = {
-        let account = route.destination.account(&role);
-        let login = account.map_or(&*role, |(account, _)| account.login.as_bytes());
+        let login = account.as_ref().map_or(&*role, |account| account.login.as_bytes());
         let stamp = settings.stamp_application_name.then(|| {
             let own = parameters.value(b"application_name").unwrap_or_default();
             Stamp::new(own, &origin(&who))
         });
         let hello = Hello::new(minor, &parameters, login, stamp);
-        let login =
-            Login { context, route: &route, flow: &flow, hello: &hello, role: &role, deadline };
+        let mut packet = Vec::new();
+        let written = hello.write(&mut packet);
+        let login = Login {
+            context,
+            route: &route,
+            flow: &flow,
+            hello: &hello,
+            packet: &packet,
+            role: &role,
+            deadline,
+        };
         let attempt = Box::pin(async {
             allowed(settings, &leg, &parameters)?;
-            let by_process = (flow.opener.tgid, flow.opener.start_boottime_ns);
-            let by_role = (route.destination.index, role.clone());
-            let checked = Instant::now();
-            for verdict in [
-                context.process_failures.check(&by_process, checked),
-                context.role_failures.check(&by_role, checked),
-            ] {
-                if let Verdict::Refused(left) = verdict {
-                    return Err(Ending::Throttled(left));
-                }
+            if written.is_err() {
+                let reply = Reply::fatal(*b"08P01", "invalid length of startup packet");
+                let detail = "the startup packet is too long with what was added to it";
+                return Err(Ending::NotAllowed(detail, reply));
             }
+            login.check_failures()?;
             let mut reached = login.reach().await.map_err(Ending::Unreached)?;
-            recorder.reached(reached.tls.as_ref(), hello.login());
+            login.record_reached(&mut recorder, &reached);
             login.greet(&mut reached.leg).await.map_err(|error| {
                 Ending::Relayed(Ok(super::relay::End::Broken(super::relay::Peer::Server, error)))
             })?;
@@ -209,9 +218,9 @@ async fn run_session(
                 client_binding: binding(settings.client.channel_binding),
                 server_leg: reached.described.clone(),
                 server_binding: binding(settings.server.channel_binding),
-                mode: mode(settings.auth.mode),
+                mode: if ours { Mode::Terminate } else { mode(settings.auth.mode) },
                 upgrade: if settings.auth.upgrade { Upgrade::Yes } else { Upgrade::No },
-                accepted: accepted(settings, &role),
+                accepted: if ours { Accepted::default() } else { accepted(settings, &role) },
                 random: Random {
                     client_nonce: random(),
                     server_nonce: random(),
@@ -220,21 +229,7 @@ async fn run_session(
                 },
             };
             let handshake = Handshake::new(terms);
-            let done = login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await;
-            match &done {
-                Ok(_) => {
-                    context.process_failures.succeeded(&by_process);
-                    context.role_failures.succeeded(&by_role);
-                }
-                Err(ending) if ending.is_failed_login() => {
-                    let failed = Instant::now();
-                    let delay = context.process_failures.failed(&by_process, failed);
-                    let delay = delay.max(context.role_failures.failed(&by_role, failed));
-                    sleep(delay).await;
-                }
-                Err(_) => {}
-            }
-            done
+            login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await
         });
         tokio::select! {
             biased;
@@ -257,6 +252,7 @@ async fn run_session(
         Err(ending) => {
             let goodbye = recorder.client_said_goodbye();
             let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
+            context.registry.ended(explained.reason);
             return Box::pin(end(leg, recorder, explained, true, (consumed, 0))).await;
         }
     };
@@ -326,6 +322,13 @@ fn allowed(
         let hint = "Connect with TLS, for example sslmode=require.";
         let reply = Reply { hint: Some(hint.into()), ..reply };
         return Err(Ending::NotAllowed("the client connects in clear text", reply));
+    }
+    if parameters.value(b"user").is_some_and(|user| user.len() > config::ROLE_BYTES_MAX) {
+        // Servers cut longer ones, some of them: then it would not be who it says.
+        let reply = Reply::fatal(*b"28000", "role name is too long");
+        let detail = format!("At most {} bytes.", config::ROLE_BYTES_MAX);
+        let reply = Reply { detail: Some(detail.into()), ..reply };
+        return Err(Ending::NotAllowed("a role name that servers would cut", reply));
     }
     if let Some(options) = parameters.value(b"options") {
         // What they may set is for policies to say; what cannot be read in full is refused already.

@@ -1,19 +1,21 @@
 //! The server's direction.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::course::OAUTHBEARER;
 use super::course::{Demand, Offered, wants_secret};
 use super::{
-    Binding, Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry, Step,
-    Turn,
+    Begun, Blame, Channel, Event, Handshake, HandshakeError, Negotiated, Refusal, Relaying, Retry,
+    Step, Then, Turn,
 };
 use crate::pg::backend::{Authentication, Backend, ErrorHead, TransactionStatus};
 use crate::pg::codec::{BACKEND_SHORT_BYTES_MAX, HEADER_BYTES, Header, WriteError};
 use crate::pg::error::{BytesFault, Error, SequenceFault, Side};
 use crate::pg::frontend::{Frontend, SaslInitialResponse};
 use crate::pg::list::Terminated;
-use crate::pg::scram::{self, ScramError};
+use crate::pg::scram::{self, ScramError, Verifier};
 use crate::pg::session::CancelKey;
 
 /// Largest length field of authentication requests: a GSSAPI token of 64 KiB.
@@ -42,6 +44,10 @@ impl Handshake {
             }
             let max = match header.tag {
                 b'R' => AUTHENTICATION_ASKED_BYTES_MAX,
+                // A trigger at login may have much to say.
+                b'E' | b'N' if matches!(self.step, Step::Accepted) => {
+                    AUTHENTICATION_ASKED_BYTES_MAX
+                }
                 b'E' if header.length > BACKEND_SHORT_BYTES_MAX => {
                     return self.protocol_2(rest).map(|()| input.len());
                 }
@@ -60,6 +66,7 @@ impl Handshake {
         match self.step {
             Step::Started
             | Step::Comparing { .. }
+            | Step::Pretending(_)
             | Step::Beginning(_)
             | Step::Answered(_)
             | Step::Content
@@ -87,7 +94,7 @@ impl Handshake {
             return Err(Error::server(fault).into());
         }
         self.to_client.extend_from_slice(rest);
-        self.events.push_back(Event::ServerError { sqlstate: None });
+        self.events.push_back(Event::ServerError { sqlstate: None, blame: Blame::Nobody });
         self.step = Step::Over;
         Ok(())
     }
@@ -172,8 +179,14 @@ impl Handshake {
             self.step = Step::AccountRefused(frame.to_vec());
             return;
         }
+        // What an application answered through us, and was not accepted. PostgreSQL 18 ends the discovery of OAUTHBEARER so, too.
+        let blame = match self.step {
+            Step::Relaying(Relaying::Oauth { .. }, _) => Blame::Nobody,
+            Step::Relaying(_, Turn::Server) if class_28 => Blame::Application,
+            _ => Blame::Nobody,
+        };
         self.to_client.extend_from_slice(frame);
-        self.events.push_back(Event::ServerError { sqlstate: head.sqlstate });
+        self.events.push_back(Event::ServerError { sqlstate: head.sqlstate, blame });
         self.step = Step::Over;
     }
 
@@ -197,6 +210,12 @@ impl Handshake {
                 let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
                 self.compare(challenge, verifier, refetched)
             }
+            (Step::Pretending(client), Authentication::SaslContinue(data)) => {
+                let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
+                let (seed, user) = (&self.terms.random.mock_seed, &self.terms.user);
+                let verifier = Verifier::mock_of(&challenge, seed, user);
+                self.ask_application(Arc::new(verifier), Then::Nobody)
+            }
             (Step::Beginning(client), Authentication::SaslContinue(data)) => {
                 let challenge = client.handle_first(data).map_err(HandshakeError::Server)?;
                 let (salt, iterations) = (challenge.salt().to_vec(), challenge.iterations());
@@ -211,7 +230,10 @@ impl Handshake {
             }
             // Accepted before it proved anything: not the server that has the secret.
             (
-                Step::Comparing { .. } | Step::Beginning(_) | Step::Answered(_),
+                Step::Comparing { .. }
+                | Step::Pretending(_)
+                | Step::Beginning(_)
+                | Step::Answered(_),
                 Authentication::Ok,
             ) => Err(HandshakeError::Server(ScramError::NotAuthenticated)),
             (Step::Content, Authentication::Ok) => {
@@ -246,18 +268,13 @@ impl Handshake {
     /// Passes the server's demand on, and from here on what the two say.
     pub(super) fn relay(&mut self, demand: Demand) -> Result<(), HandshakeError> {
         let asked = std::mem::take(&mut self.asked);
-        let terms = &self.terms;
-        let required = [terms.client_binding, terms.server_binding].contains(&Binding::Require);
         let relaying = match demand {
-            Demand::Scram { plain: _, plus: _ } if required => {
-                return Err(Refusal::RelayedWithoutBinding.into());
-            }
             Demand::Scram { plain: Offered::No, plus: _ } => {
                 return Err(Refusal::RelayedWithoutBinding.into());
             }
             Demand::Scram { plain: Offered::Yes, plus } => {
-                self.offer_relayed(&asked)?;
-                Relaying::Scram { begun: Offered::No, plus, signed: Offered::No }
+                let oauth = self.offer_relayed(&asked)?;
+                Relaying::Scram { begun: Begun::No, plus, oauth, signed: Offered::No }
             }
             Demand::Nothing | Demand::Certificate => {
                 self.accept();
@@ -265,10 +282,13 @@ impl Handshake {
             }
             Demand::Cleartext | Demand::Md5 { salt: _ } => Relaying::Password(demand),
             Demand::Gss | Demand::Sspi => Relaying::Gss(demand),
-            Demand::Oauth => Relaying::Oauth,
+            Demand::Oauth => {
+                self.offer_relayed(&asked)?;
+                Relaying::Oauth { begun: Begun::No }
+            }
             Demand::OtherSasl | Demand::Obsolete => return Err(Refusal::Method(demand).into()),
         };
-        if !matches!(relaying, Relaying::Scram { .. }) {
+        if matches!(relaying, Relaying::Password(_) | Relaying::Gss(_)) {
             self.to_client.extend_from_slice(&asked);
         }
         self.step = Step::Relaying(relaying, Turn::Client);
@@ -276,7 +296,8 @@ impl Handshake {
     }
 
     /// Offers what can be relayed: what the server offers without what binds to its channel, and without what is not accepted.
-    fn offer_relayed(&mut self, asked: &[u8]) -> Result<(), HandshakeError> {
+    /// Says whether OAUTHBEARER is among it.
+    fn offer_relayed(&mut self, asked: &[u8]) -> Result<Offered, HandshakeError> {
         let read = Authentication::read(&asked[HEADER_BYTES..]).map_err(Error::server)?;
         let Authentication::Sasl(mechanisms) = read else { return Err(self.unexpected(b'R')) };
         let accepted = self.terms.accepted;
@@ -284,13 +305,14 @@ impl Handshake {
             .iter()
             .filter(|m| *m == scram::PLAIN || (*m == OAUTHBEARER && accepted.oauthbearer))
             .collect();
+        let oauth = if kept.contains(&OAUTHBEARER) { Offered::Yes } else { Offered::No };
         if kept.len() == mechanisms.iter().count() {
             self.to_client.extend_from_slice(asked);
-            return Ok(());
+            return Ok(oauth);
         }
         let kept = Terminated::new(kept).map_err(|_| self.unexpected(b'R'))?;
         self.tell_client(&Backend::Authentication(Authentication::Sasl(kept)));
-        Ok(())
+        Ok(oauth)
     }
 
     fn relayed(
@@ -301,13 +323,22 @@ impl Handshake {
     ) -> Result<(), HandshakeError> {
         let next = match (relaying, request) {
             (
-                Relaying::Scram { begun, plus, signed: Offered::No },
+                Relaying::Scram { begun: begun @ Begun::Yes, plus, oauth, signed: Offered::No },
                 Authentication::SaslFinal(_),
             ) => {
-                let relaying = Relaying::Scram { begun, plus, signed: Offered::Yes };
+                let relaying = Relaying::Scram { begun, plus, oauth, signed: Offered::Yes };
                 Step::Relaying(relaying, Turn::Server)
             }
-            (Relaying::Scram { .. } | Relaying::Oauth, Authentication::SaslContinue(_))
+            // The answer to a first message without data.
+            (Relaying::Scram { begun: Begun::Empty, .. }, Authentication::SaslContinue(b"")) => {
+                Step::Relaying(relaying, Turn::Client)
+            }
+            (Relaying::Scram { .. }, Authentication::SaslContinue(data)) => {
+                // Its first is checked; what follows in an exchange of SCRAM is `SASLFinal`.
+                scram::check_server_first(data).map_err(HandshakeError::Server)?;
+                Step::Relaying(relaying, Turn::Client)
+            }
+            (Relaying::Oauth { .. }, Authentication::SaslContinue(_))
             | (Relaying::Gss(_), Authentication::GssContinue(_)) => {
                 Step::Relaying(relaying, Turn::Client)
             }
@@ -316,7 +347,10 @@ impl Handshake {
                 return Err(HandshakeError::Server(ScramError::NotAuthenticated));
             }
             (
-                Relaying::Scram { .. } | Relaying::Oauth | Relaying::Password(_) | Relaying::Gss(_),
+                Relaying::Scram { .. }
+                | Relaying::Oauth { .. }
+                | Relaying::Password(_)
+                | Relaying::Gss(_),
                 Authentication::Ok,
             ) => {
                 self.accept();

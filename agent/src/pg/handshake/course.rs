@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | SCRAM | yes | [`Course::Terminate`]: the application proves itself to us, we prove ourselves to the server |
 //! | SCRAM | no | [`Course::Relay`], or with [`Mode::Terminate`] an exchange that cannot succeed |
+//! | any of the next two | no, with [`Mode::Terminate`] | an exchange that cannot succeed |
 //! | nothing, but took our certificate | yes | [`Course::Prove`]: the application proves itself, the server is content |
-//! | nothing, MD5, clear text | yes, and upgrading | [`Course::Prove`]: so, and we give the server what it wants |
+//! | nothing | yes, and upgrading | [`Course::Prove`]: so |
+//! | MD5, clear text | of an account, and upgrading | [`Course::Prove`]: so, and we give the server what it wants |
 //! | the same | else | [`Course::Relay`] where accepted by name, refused where not |
 //! | GSSAPI, SSPI, OAUTHBEARER | - | [`Course::Relay`] where accepted by name, refused where not |
 
@@ -249,7 +251,14 @@ pub fn course(
         }
         _ => {}
     }
-    if accepted.accepts(demand) { Ok(Course::Relay) } else { Err(Refusal::Method(demand)) }
+    match (accepted.accepts(demand), mode, secret) {
+        (true, _, _) => Ok(Course::Relay),
+        // Who has a secret would be asked to prove it: so is who has none.
+        (false, Mode::Terminate, Secret::Absent) if wants_secret(demand, mode, upgrade) => {
+            Ok(Course::Pretend)
+        }
+        (false, _, _) => Err(Refusal::Method(demand)),
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! The application's direction.
 
-use super::course::{Demand, Offered};
+use zeroize::Zeroizing;
+
+use super::course::{Demand, OAUTHBEARER, Offered};
 use super::{
-    Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then, Turn,
+    Begun, Channel, Event, Handshake, HandshakeError, Login, Proven, Refusal, Relaying, Step, Then,
+    Turn,
 };
 use crate::pg::backend::{Authentication, Backend};
 use crate::pg::codec::{HEADER_BYTES, Header};
 use crate::pg::error::{Error, SequenceFault, Side};
 use crate::pg::frontend::{self, SaslInitialResponse};
-use crate::pg::scram::{self, Gs2Flag, Initial};
+use crate::pg::scram::{self, Gs2Flag, Initial, ScramError};
 
 impl Handshake {
     /// Looks at the client's bytes and says how many of them were taken. What comes before it is asked for is left alone, and
@@ -52,6 +55,7 @@ impl Handshake {
             Step::Started
             | Step::Wanting(_)
             | Step::Comparing { .. }
+            | Step::Pretending(_)
             | Step::Stale(_)
             | Step::Beginning(_)
             | Step::KeysWanted(_)
@@ -117,7 +121,7 @@ impl Handshake {
             }
             Step::Relaying(relaying, Turn::Client) => {
                 let relaying = self.check_relayed(relaying, body)?;
-                self.to_server.extend_from_slice(frame);
+                grow(&mut self.to_server, frame);
                 self.step = Step::Relaying(relaying, Turn::Server);
                 Ok(())
             }
@@ -125,29 +129,68 @@ impl Handshake {
         }
     }
 
-    /// A message of the application that goes to the server: SCRAM must begin in a way that can succeed.
+    /// A message of the application that goes to the server: an exchange must begin with what was left in the server's offer,
+    /// and SCRAM in a way that can succeed.
     fn check_relayed(&self, relaying: Relaying, body: &[u8]) -> Result<Relaying, HandshakeError> {
-        let Relaying::Scram { begun: Offered::No, plus, signed } = relaying else {
-            return Ok(relaying);
-        };
-        let begun = Relaying::Scram { begun: Offered::Yes, plus, signed };
-        let initial = SaslInitialResponse::read(body).map_err(Error::client)?;
-        if initial.mechanism != scram::PLAIN {
-            // Another of the mechanisms that were left in the list; the server judges it.
-            return Ok(begun);
+        let malformed = |fault| HandshakeError::Protocol(Error::client(fault));
+        let no_such = || HandshakeError::Application(ScramError::Mechanism);
+        match relaying {
+            Relaying::Scram { begun: Begun::No, plus, oauth, signed } => {
+                let initial = SaslInitialResponse::read(body).map_err(malformed)?;
+                match (initial.mechanism, oauth) {
+                    (OAUTHBEARER, Offered::Yes) => {
+                        return Ok(Relaying::Oauth { begun: Begun::Yes });
+                    }
+                    (scram::PLAIN, _) => {}
+                    _ => return Err(no_such()),
+                }
+                let begun = match initial.data {
+                    None => Begun::Empty,
+                    Some(data) => self.check_flag(data, plus)?,
+                };
+                Ok(Relaying::Scram { begun, plus, oauth, signed })
+            }
+            Relaying::Scram { begun: Begun::Empty, plus, oauth, signed } => {
+                let begun = self.check_flag(body, plus)?;
+                Ok(Relaying::Scram { begun, plus, oauth, signed })
+            }
+            Relaying::Oauth { begun: Begun::No } => {
+                let initial = SaslInitialResponse::read(body).map_err(malformed)?;
+                match initial.mechanism == OAUTHBEARER {
+                    true => Ok(Relaying::Oauth { begun: Begun::Yes }),
+                    false => Err(no_such()),
+                }
+            }
+            Relaying::Scram { begun: Begun::Yes, .. }
+            | Relaying::Oauth { begun: Begun::Empty | Begun::Yes }
+            | Relaying::Password(_)
+            | Relaying::Gss(_) => Ok(relaying),
         }
-        let flag = Gs2Flag::of(initial.data.unwrap_or_default());
-        match flag.map_err(HandshakeError::Application)? {
+    }
+
+    fn check_flag(&self, data: &[u8], plus: Offered) -> Result<Begun, HandshakeError> {
+        match Gs2Flag::of(data).map_err(HandshakeError::Application)? {
             Gs2Flag::NotOffered
                 if plus == Offered::Yes && matches!(self.terms.client_leg, Channel::Tls(_)) =>
             {
                 Err(Refusal::RelayedOverTwoChannels.into())
             }
-            Gs2Flag::NotSupported | Gs2Flag::NotOffered | Gs2Flag::Used(_) => Ok(begun),
+            Gs2Flag::NotSupported | Gs2Flag::NotOffered | Gs2Flag::Used(_) => Ok(Begun::Yes),
         }
     }
 
     fn challenge_client(&mut self, data: &[u8]) {
         self.tell_client(&Backend::Authentication(Authentication::SaslContinue(data)));
     }
+}
+
+/// Appends without leaving a copy behind where the buffer moves: it may be a password.
+fn grow(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(bytes);
 }

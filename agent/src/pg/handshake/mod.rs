@@ -225,11 +225,22 @@ pub enum Event {
     ServerError {
         /// Code, if it gave one.
         sqlstate: Option<[u8; 5]>,
+        /// Whose failure it is.
+        blame: Blame,
     },
     /// The client said goodbye.
     Terminate,
     /// The server takes requests. What tells the client so is the last of what goes to it: take [`Handshake::finish`].
     Ready,
+}
+
+/// Whose failure an error of the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The application's: what it answered was not accepted (SQLSTATE class 28).
+    Application,
+    /// Nobody's who could have guessed.
+    Nobody,
 }
 
 /// A handshake under way.
@@ -253,7 +264,8 @@ pub struct Handshake {
     /// The server's demand as it came, until it is passed on.
     asked: Vec<u8>,
     to_client: Vec<u8>,
-    to_server: Vec<u8>,
+    /// May hold proofs and passwords.
+    to_server: Zeroizing<Vec<u8>>,
     events: VecDeque<Event>,
 }
 
@@ -286,6 +298,8 @@ enum Step {
     Wanting(Demand),
     /// The server owes its challenge, whose salt is compared.
     Comparing { verifier: Arc<Verifier>, client: scram::Client, refetched: Refetched },
+    /// The same for a role without a secret, of which nothing will be proven.
+    Pretending(scram::Client),
     /// The driver owes another verifier.
     Stale(scram::Challenge),
     /// The application owes the beginning of its exchange.
@@ -340,13 +354,22 @@ enum Then {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relaying {
     /// SCRAM; whether the client began, and whether the server signed.
-    Scram { begun: Offered, plus: Offered, signed: Offered },
-    /// OAUTHBEARER.
-    Oauth,
+    Scram { begun: Begun, plus: Offered, oauth: Offered, signed: Offered },
+    /// OAUTHBEARER; whether the client chose it.
+    Oauth { begun: Begun },
     /// One message from the client.
     Password(Demand),
     /// GSSAPI or SSPI.
     Gss(Demand),
+}
+
+/// How far the client's first message is in a relayed exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    No,
+    /// It named the mechanism and left out its data.
+    Empty,
+    Yes,
 }
 
 /// Whose message may come in a relayed exchange.
@@ -370,7 +393,7 @@ impl Handshake {
             authenticated: None,
             asked: Vec::new(),
             to_client: Vec::new(),
-            to_server: Vec::new(),
+            to_server: Zeroizing::new(Vec::new()),
             events: VecDeque::new(),
         }
     }
@@ -387,7 +410,7 @@ impl Handshake {
 
     /// Takes what is to be sent to the server. It may be a proof or a password.
     pub fn for_server(&mut self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(std::mem::take(&mut self.to_server))
+        std::mem::take(&mut self.to_server)
     }
 
     /// The role that the application named.
@@ -457,7 +480,10 @@ impl Handshake {
     /// Answers [`Event::AccountRefused`]: the application hears what the server said.
     pub fn give_up(&mut self) {
         if let Step::AccountRefused(frame) = &mut self.step {
+            let sqlstate =
+                super::backend::ErrorHead::read(&frame[super::codec::HEADER_BYTES..]).sqlstate;
             self.to_client.append(frame);
+            self.events.push_back(Event::ServerError { sqlstate, blame: Blame::Nobody });
             self.step = Step::Over;
         }
     }
@@ -469,19 +495,31 @@ impl Handshake {
         credentials: Credentials,
     ) -> Result<(), HandshakeError> {
         let terms = &self.terms;
-        let course = course::course(
-            demand,
-            terms.mode,
-            terms.upgrade,
-            credentials.secret(),
-            terms.accepted,
-        )?;
+        let required = [terms.client_binding, terms.server_binding].map(|b| b == Binding::Require);
+        let secret = credentials.secret();
+        let course = course::course(demand, terms.mode, terms.upgrade, secret, terms.accepted)?;
+        match (course, required) {
+            (course::Course::Relay, [true, _] | [_, true]) => {
+                return Err(Refusal::RelayedWithoutBinding.into());
+            }
+            (course::Course::Prove, [_, true]) => return Err(Refusal::ServerWithoutBinding.into()),
+            _ => {}
+        }
         match (course, credentials) {
+            // Asked once more would be twice too often: a second attempt is for the account that proved itself.
+            (_, Credentials::Absent | Credentials::Shared(_)) if self.proven.is_some() => {
+                Err(Refusal::StaleVerifier.into())
+            }
             (course::Course::Relay, _) => self.relay(demand),
+            (course::Course::Pretend, _) if !matches!(demand, Demand::Scram { .. }) => {
+                let (seed, user) = (&self.terms.random.mock_seed, &self.terms.user);
+                self.ask_application(Arc::new(Verifier::mock(seed, user)), Then::Nobody)
+            }
             (course::Course::Pretend, _) | (_, Credentials::Absent) => {
-                // Asks the server for nothing: there is nobody to be logged in.
-                let verifier = Verifier::mock(&self.terms.random.mock_seed, &self.terms.user);
-                self.ask_application(Arc::new(verifier), Then::Nobody)
+                // The server is asked for its challenge as for any role: what it says of unknown ones is what they hear.
+                let client = self.begin_with_server(demand)?;
+                self.step = Step::Pretending(client);
+                Ok(())
             }
             (course::Course::Terminate, Credentials::Shared(verifier)) => {
                 let client = self.begin_with_server(demand)?;

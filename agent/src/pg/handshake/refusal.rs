@@ -121,6 +121,9 @@ impl Refusal {
                 "pgward on this host requires scram-sha-256 (destination.auth.require), and ended the connection before any \
                  secret was sent."
             }
+            Self::AccountWithoutPassword => {
+                "pgward on this host ended the connection before a secret was sent to the server."
+            }
             _ => "pgward on this host ended the connection before any secret was sent.",
         };
         Reply {
@@ -147,6 +150,8 @@ impl HandshakeError {
         match self {
             Self::Protocol(error) => error.reply(),
             Self::Application(error) => Some(error.reply(user)),
+            // What of it may not be: the database's administrator has to know.
+            Self::Server(error @ ScramError::Iterations { .. }) => Some(error.reply(user)),
             Self::Server(_) => {
                 let text = "server could not prove that it knows the secret";
                 let told =

@@ -33,6 +33,8 @@ struct Scene {
     to_client: Vec<u8>,
     to_server: Vec<u8>,
     events: Vec<Event>,
+    /// The challenge that the application got.
+    heard: Vec<u8>,
 }
 
 fn terms() -> Terms {
@@ -79,6 +81,7 @@ impl Scene {
             to_client: Vec::new(),
             to_server: Vec::new(),
             events: Vec::new(),
+            heard: Vec::new(),
         }
     }
 
@@ -156,8 +159,8 @@ impl Scene {
         let mut out = Vec::new();
         initial.write(&mut out).expect("short");
         self.try_client(&out)?;
-        let told = self.told();
-        let challenge = client.handle_first(&told[HEADER_BYTES + 4..]).expect("a challenge");
+        self.heard = self.told();
+        let challenge = client.handle_first(&self.heard[HEADER_BYTES + 4..]).expect("a challenge");
         let keys = Keys::derive(password, challenge.salt(), challenge.iterations());
         let (_, last) = challenge.answer(&keys);
         self.try_client(&response(last.expose_secret()))
@@ -287,21 +290,21 @@ fn wrong_password_reaches_the_server_in_no_form() {
 
 #[test]
 fn unknown_role_hears_what_a_wrong_password_hears() {
-    let mut replies = Vec::new();
+    let (mut replies, mut challenges) = (Vec::new(), Vec::new());
     for credentials in [Credentials::Absent, Credentials::Shared(verifier())] {
         let mut scene = Scene::new(|terms| terms.mode = Mode::Terminate);
         scene.server(&[&sasl(&[scram::PLAIN])]);
-        let known = matches!(credentials, Credentials::Shared(_));
         scene.credentials(credentials);
-        if known {
-            let _awaiting = scene.challenge(&verifier(), Offer::Plain);
-        }
+        assert!(scene.to_client.is_empty());
+        let _awaiting = scene.challenge(&verifier(), Offer::Plain);
         assert_eq!(scene.told(), sasl(&[scram::PLAIN]));
         let failed = scene.prove(b"wrong", ClientBinding::NotOverTls).expect_err("not known");
+        challenges.push(scene.heard.clone());
         assert!(scene.to_server.is_empty());
         replies.push(failed.reply(USER));
     }
     assert_eq!(replies[0], replies[1]);
+    assert_eq!(challenges[0], challenges[1], "salt and count are the server's");
     assert_eq!(replies[0].as_ref().map(|reply| reply.sqlstate), Some(*b"28P01"));
 }
 
@@ -398,6 +401,61 @@ fn md5_is_answered_for_an_account() {
 }
 
 #[test]
+fn mechanism_that_was_taken_out_of_the_offer_is_refused() {
+    for demand in [sasl(&[scram::PLAIN, OAUTHBEARER]), sasl(&[OAUTHBEARER, b"X-UNKNOWN"])] {
+        for mechanism in [OAUTHBEARER, scram::PLUS, b"X-UNKNOWN"] {
+            let mut scene = Scene::new(|terms| terms.accepted.oauthbearer = demand[9] == b'O');
+            scene.server(&[&demand]);
+            if scene.events.last() == Some(&Event::CredentialsWanted) {
+                scene.credentials(Credentials::Absent);
+            }
+            let chosen = scene.try_client(&initial(mechanism, b"n,,auth=Bearer x"));
+            match demand[9] == b'O' && mechanism == OAUTHBEARER {
+                true => assert_eq!(chosen, Ok(())),
+                false => {
+                    let no_such = HandshakeError::Application(ScramError::Mechanism);
+                    assert_eq!(chosen, Err(no_such));
+                    assert!(scene.to_server.is_empty());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn relayed_exchange_may_begin_without_data() {
+    let mut scene = Scene::new(|_| {});
+    scene.server(&[&sasl(&[scram::PLAIN])]);
+    scene.credentials(Credentials::Absent);
+    let mut first = Vec::new();
+    SaslInitialResponse { mechanism: scram::PLAIN, data: None }.write(&mut first).expect("short");
+    scene.client(&first);
+    let _ = scene.told();
+    scene.server(&[&ask(Authentication::SaslContinue(b""))]);
+    assert_eq!(scene.told(), ask(Authentication::SaslContinue(b"")));
+    scene.client(&response(b"n,,n=,r=abc"));
+    scene.server(&[&ask(Authentication::SaslContinue(b"r=abcd,s=QQ==,i=4096"))]);
+    scene.client(&response(b"c=biws,r=abcd,p=..."));
+    scene.server(&[&error("28P01")]);
+    let blamed = Event::ServerError { sqlstate: Some(*b"28P01"), blame: Blame::Application };
+    assert_eq!(scene.events.last(), Some(&blamed));
+}
+
+#[test]
+fn roles_without_a_secret_are_asked_where_others_would_be() {
+    let mut scene = Scene::new(|terms| {
+        terms.mode = Mode::Terminate;
+        terms.upgrade = Upgrade::Yes;
+    });
+    scene.server(&[&ask(Authentication::CleartextPassword)]);
+    scene.credentials(Credentials::Absent);
+    let _ = scene.told();
+    let failed = scene.prove(PASSWORD, ClientBinding::NotOverTls);
+    assert_eq!(failed, Err(HandshakeError::Application(ScramError::NotAuthenticated)));
+    assert!(scene.to_server.is_empty());
+}
+
+#[test]
 fn weak_methods_are_refused_before_the_application_is_asked() {
     for demand in [
         ok(),
@@ -430,6 +488,21 @@ fn relayed_scram_loses_what_binds_and_passes_byte_for_byte() {
     assert_eq!(scene.asked(), response(b"c=biws,r=abcd,p=..."));
     scene.server(&[&ask(Authentication::SaslFinal(b"v=...")), &ok(), &ready()]);
     assert!(matches!(scene.how(), Some(How::Relayed { .. })));
+}
+
+#[test]
+fn relayed_challenge_that_is_cheap_or_dear_is_refused() {
+    for iterations in ["1", "4095", "2000001", "x"] {
+        let mut scene = Scene::new(|_| {});
+        scene.server(&[&sasl(&[scram::PLAIN])]);
+        scene.credentials(Credentials::Absent);
+        scene.client(&initial(scram::PLAIN, b"n,,n=,r=abc"));
+        let _ = scene.told();
+        let challenge = format!("r=abcd,s=QQ==,i={iterations}");
+        let refused = scene.try_server(&[&ask(Authentication::SaslContinue(challenge.as_bytes()))]);
+        assert!(matches!(refused, Err(HandshakeError::Server(_))), "{iterations}: {refused:?}");
+        assert!(scene.to_client.is_empty());
+    }
 }
 
 #[test]
@@ -527,6 +600,13 @@ fn binding_that_is_required_is_had_or_nothing() {
     assert_eq!(refused(client, &plain, mapped()), Err(Refusal::ApplicationInClear.into()));
     assert_eq!(refused(server, &plain, shared()), Err(Refusal::ServerWithoutBinding.into()));
     assert_eq!(refused(server, &both, shared()), Ok(()));
+    // What is no SCRAM binds nothing.
+    let mut scene = Scene::new(|terms| {
+        terms.client_binding = Binding::Require;
+        terms.accepted = Accepted::ANY;
+    });
+    let weak = scene.try_server(&[&ask(Authentication::CleartextPassword)]);
+    assert_eq!(weak, Err(Refusal::RelayedWithoutBinding.into()));
 }
 
 #[test]

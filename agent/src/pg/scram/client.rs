@@ -88,14 +88,36 @@ impl Client {
     /// [`SALT_BYTES_MAX`] bytes, [`ITERATIONS_MIN`] to [`ITERATIONS_MAX`] iterations.
     /// Errors: all of the server's side but those of a signature.
     pub fn handle_first(self, server_first: &[u8]) -> Result<Challenge, ScramError> {
-        let mut attributes = Attributes::new(Side::Server, server_first)?;
-        attributes.no_extension()?;
-        let nonce = attributes.nonce()?;
+        let ServerFirst { nonce, salt, iterations } = ServerFirst::read(server_first)?;
         match nonce.split_at_checked(self.nonce.as_bytes().len()) {
             Some((ours, theirs))
                 if bool::from(ours.ct_eq(self.nonce.as_bytes())) && !theirs.is_empty() => {}
             Some(_) | None => return Err(ScramError::Nonce { side: Side::Server }),
         }
+        let (nonce, server_first) = (nonce.into(), server_first.into());
+        Ok(Challenge { client: self, server_first, nonce, salt, iterations })
+    }
+}
+
+/// Checks the data of the first `AuthenticationSASLContinue` of an exchange that others carry out, except its nonce: a server
+/// that asks for few iterations makes the proof easy to guess from, one that asks for many keeps its client busy.
+///
+/// Errors: as of [`Client::handle_first`].
+pub fn check_server_first(server_first: &[u8]) -> Result<(), ScramError> {
+    ServerFirst::read(server_first).map(|_| ())
+}
+
+struct ServerFirst<'a> {
+    nonce: &'a [u8],
+    salt: Vec<u8>,
+    iterations: u32,
+}
+
+impl<'a> ServerFirst<'a> {
+    fn read(server_first: &'a [u8]) -> Result<Self, ScramError> {
+        let mut attributes = Attributes::new(Side::Server, server_first)?;
+        attributes.no_extension()?;
+        let nonce = attributes.nonce()?;
         let salt = decode(attributes.value(b's')?).unwrap_or_default();
         if salt.is_empty() {
             return Err(attributes.fault(Fault::Salt));
@@ -109,8 +131,7 @@ impl Client {
             return Err(ScramError::Iterations { found: iterations });
         }
         attributes.extensions()?;
-        let (nonce, server_first) = (nonce.into(), server_first.into());
-        Ok(Challenge { client: self, server_first, nonce, salt, iterations })
+        Ok(Self { nonce, salt, iterations })
     }
 }
 

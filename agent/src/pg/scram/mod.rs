@@ -33,7 +33,7 @@ mod saslprep;
 mod server;
 mod verifier;
 
-pub use client::{AwaitingServer, Challenge, Client, ClientBinding};
+pub use client::{AwaitingServer, Challenge, Client, ClientBinding, check_server_first};
 pub use error::{BindingFault, Fault, ScramError, ServerError};
 pub use keys::{ClientKey, KEY_BYTES, Keys};
 pub use message::Gs2Flag;

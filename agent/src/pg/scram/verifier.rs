@@ -138,6 +138,14 @@ impl Verifier {
         }
     }
 
+    /// The same with the salt and the count of a challenge: what a server says of a user it does not know.
+    pub fn mock_of(challenge: &super::Challenge, seed: &[u8; 32], user: &[u8]) -> Self {
+        let mut mock = Self::mock(seed, user);
+        mock.iterations = challenge.iterations();
+        mock.salt = challenge.salt().to_vec();
+        mock
+    }
+
     /// The salt: 1 to [`SALT_BYTES_MAX`] bytes.
     pub fn salt(&self) -> &[u8] {
         &self.salt

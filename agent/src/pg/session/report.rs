@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
 use super::names::Name;
 use crate::pg::backend::TransactionStatus;
 use crate::pg::codec::Limits;
@@ -489,8 +491,8 @@ pub enum Event {
     Terminate,
 }
 
-/// Secret of `BackendKeyData`, hidden from logs.
-#[derive(Clone, PartialEq, Eq)]
+/// Secret of `BackendKeyData`, hidden from logs and cleared on drop.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct CancelKey(pub Box<[u8]>);
 
 impl fmt::Debug for CancelKey {

@@ -19,6 +19,7 @@ mod options;
 
 use super::codec::{CANCEL_KEY_BYTES, Reader, STARTUP_BYTES_MAX, WriteError, Writer};
 use super::error::{BytesFault, Error, SequenceFault, Side};
+use super::session::CancelKey;
 
 pub use options::{Invalid, OPTIONS_MAX, StartupOption, options};
 
@@ -103,7 +104,7 @@ pub enum FirstPacket {
 pub struct Cancel {
     /// Process number from `BackendKeyData`.
     pub pid: u32,
-    key: Box<[u8]>,
+    key: CancelKey,
 }
 
 impl Cancel {
@@ -112,7 +113,7 @@ impl Cancel {
     /// Errors: [`BytesFault::Value`] unless the key is 4 to 256 bytes.
     pub fn new(pid: u32, key: &[u8]) -> Result<Self, BytesFault> {
         if CANCEL_KEY_BYTES.contains(&key.len()) {
-            return Ok(Self { pid, key: key.into() });
+            return Ok(Self { pid, key: CancelKey(key.into()) });
         }
         let found = u32::try_from(key.len()).unwrap_or(u32::MAX);
         Err(BytesFault::Value { field: "length of cancel key", found })
@@ -120,7 +121,7 @@ impl Cancel {
 
     /// The secret from `BackendKeyData`.
     pub fn key(&self) -> &[u8] {
-        &self.key
+        &self.key.0
     }
 
     /// Appends it as a packet.
@@ -129,7 +130,7 @@ impl Cancel {
             w.u16(REQUEST_MAJOR);
             w.u16(CANCEL_MINOR);
             w.u32(self.pid);
-            w.bytes(&self.key);
+            w.bytes(&self.key.0);
             Ok(())
         })
     }

@@ -10,6 +10,7 @@ mod probes;
 mod probes_startup;
 mod raw;
 mod sockets;
+mod sqlx_login;
 mod tokio_client;
 mod tokio_login;
 mod uring;
@@ -45,7 +46,7 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
@@ -53,6 +54,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("probe", probes::run),
     ("tokio-postgres", tokio_client::run),
     ("tokio-login", tokio_login::run),
+    ("sqlx-login", sqlx_login::run),
     ("knock", crowd::knock),
     ("pile", crowd::pile),
     ("namespaces", crowd::namespaces),
