@@ -186,6 +186,8 @@ fn a_client_never_has_the_servers_key() -> Result {
         assert_eq!(stage.ask(LAST, session.backend, &session.secret)?, b"");
         interrupted(&mut session)?;
         stage.scene.agent.secrets().add("a client's key", &session.secret);
+        // The agent gives who is still there time for its last words.
+        drop(session);
         stage.scene.agent.finish()?;
     }
     Ok(())
@@ -235,6 +237,7 @@ fn guesses_are_dropped_recorded_and_bounded() -> Result {
         Ok(!stage.sleeps(backend)?)
     })?;
     interrupted(&mut session)?;
+    drop(session);
     stage.scene.agent.finish()
 }
 
