@@ -223,15 +223,18 @@ async fn log_in(
     let first = talk.message().await?;
     let Backend::Authentication(request) = first.read()? else { return Err(first.unexpected()) };
     let demand = Demand::of(&request, described.certificate).ok_or_else(|| first.unexpected())?;
+    let wanted = binding(asked.route.destination.settings.server.channel_binding);
     match demand {
         Demand::Scram { plain, plus } => {
-            let wanted = binding(asked.route.destination.settings.server.channel_binding);
             let bound = handshake::bind_to_server(&described.channel, wanted, plain, plus)?;
             prove(asked, talk, bound).await?;
             let accepted = talk.message().await?;
             if !matches!(accepted.read()?, Backend::Authentication(Authentication::Ok)) {
                 return Err(accepted.unexpected());
             }
+        }
+        _ if wanted == handshake::Binding::Require => {
+            return Err(Refusal::ServerWithoutBinding.into());
         }
         Demand::Certificate => {}
         Demand::Nothing if auth.require == AuthRequire::Any => {}
@@ -414,7 +417,6 @@ impl Talk {
 mod tests {
     use std::{
         future::Future,
-        pin::pin,
         task::{Context, Poll, Waker},
     };
 

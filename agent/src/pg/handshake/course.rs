@@ -3,8 +3,8 @@
 //! | the server asks for | secret at hand | done |
 //! |---|---|---|
 //! | SCRAM | yes | [`Course::Terminate`]: the application proves itself to us, we prove ourselves to the server |
-//! | SCRAM | no | [`Course::Relay`], or with [`Mode::Terminate`] an exchange that cannot succeed |
-//! | any of the next two | no, with [`Mode::Terminate`] | an exchange that cannot succeed |
+//! | SCRAM | no | [`Course::Relay`], or with [`Mode::Terminate`] [`Course::Pretend`] |
+//! | what is below, where a secret would have been asked for | no, with [`Mode::Terminate`] | [`Course::Pretend`]: an exchange that cannot succeed |
 //! | nothing, but took our certificate | yes | [`Course::Prove`]: the application proves itself, the server is content |
 //! | nothing | yes, and upgrading | [`Course::Prove`]: so |
 //! | MD5, clear text | of an account, and upgrading | [`Course::Prove`]: so, and we give the server what it wants |
