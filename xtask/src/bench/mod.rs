@@ -133,6 +133,7 @@ fn statements(options: &Options) -> Result<()> {
         if options.quick { 1 } else { options.seconds.unwrap_or(Part::Statements.seconds()) };
     let only = options.only.as_deref();
     let cases = chosen_cases(only);
+    let conditions = report::Conditions { rounds, seconds, only, load: report::load() };
     let scratch = Scratch::new("bench", leftovers::clean)?;
     let shelter_cgroup = noted_cgroup("bench-server", &scratch)?;
     let cluster = Cluster::builder()
@@ -165,7 +166,7 @@ fn statements(options: &Options) -> Result<()> {
     }
     let Outcome { results, failed } = outcome;
 
-    let document = report::document(&cases, &results, rounds, seconds, &scale, &failed, only)?;
+    let document = report::document(&cases, &results, &scale, &failed, &conditions)?;
     println!("{document}");
     if !options.quick && only.is_none() {
         Part::Statements.write(&root().join("docs/benchmarks.md"), &document)?;

@@ -15,16 +15,25 @@ const IDLE_KIB_MAX: f64 = 40.0 * 1024.0;
 /// Share of the plain relay's rate that is asked for.
 const RELAY_SHARE_MIN: f64 = 0.95;
 
+/// How a run was made.
+pub(super) struct Conditions<'a> {
+    pub(super) rounds: u32,
+    /// Length of one pgbench run.
+    pub(super) seconds: u32,
+    pub(super) only: Option<&'a str>,
+    /// What [`load`] said before.
+    pub(super) load: String,
+}
+
 /// Makes the Markdown text.
 pub(super) fn document(
     cases: &[Case],
     results: &Results,
-    rounds: u32,
-    seconds: u32,
     scale: &Scale,
     failed: &[String],
-    only: Option<&str>,
+    conditions: &Conditions<'_>,
 ) -> Result<String> {
+    let Conditions { rounds, seconds, only, load } = conditions;
     let table = Table { cases, results };
     let mut text = String::new();
     let filter = only.map(|only| format!(" --only {only}")).unwrap_or_default();
@@ -39,7 +48,7 @@ pub(super) fn document(
          medians over rounds, and ratios are medians of the ratios within a round. CPU is user and system time of the \
          proxy process. Figures of different runs or machines can't be compared, ratios can.\n\n"
     )?;
-    text.push_str(&environment());
+    text.push_str(&environment(load));
     table.transactions(&mut text, scale)?;
     table.bulk(&mut text, scale)?;
     table.memory(&mut text)?;
@@ -54,7 +63,9 @@ pub(super) fn document(
 }
 
 /// Machine and versions, as a table.
-pub(super) fn environment() -> String {
+///
+/// `load`: what [`load`] said before anything was measured.
+pub(super) fn environment(load: &str) -> String {
     let version = |program: &std::path::Path| {
         let text = probe(command(program).arg("--version")).unwrap_or_default();
         text.lines().next().unwrap_or("unknown").to_owned()
@@ -69,10 +80,17 @@ pub(super) fn environment() -> String {
             "commit",
             probe(command("git").args(["describe", "--always", "--dirty"])).unwrap_or_default(),
         ),
+        ("load average before", load.to_owned()),
         ("compiler", probe(command("rustc").arg("--version")).unwrap_or_default()),
     ];
     let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
     format!("| | |\n| --- | --- |\n{}", rows.concat())
+}
+
+/// Load averages of the last 1, 5 and 15 minutes (`/proc/loadavg`, proc(5)): what else the machine was busy with.
+pub(super) fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(", ")
 }
 
 struct Table<'a> {

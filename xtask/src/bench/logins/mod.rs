@@ -24,6 +24,7 @@ use self::handshakes::{CONNECTIONS, Greeting};
 pub(crate) use self::handshakes::{HandshakeOptions, shake_hands};
 use self::sites::{Sites, Target};
 use super::measure::{Figures, IDLE_SESSIONS, cpu_seconds, resident_kib, timed};
+use super::report::{Conditions, load as load_average};
 use super::{Options, Part, SERVER_SESSIONS};
 use crate::leftovers::{self, noted_cgroup, shelter};
 use crate::run::{announce, root, say};
@@ -192,6 +193,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let seconds = if options.quick { 1 } else { options.seconds.unwrap_or(Part::Logins.seconds()) };
     let only = options.only.as_deref();
     let cases = chosen_cases(only);
+    let conditions = Conditions { rounds, seconds, only, load: load_average() };
     let scratch = Scratch::new("bench", leftovers::clean)?;
     let cgroup = noted_cgroup("bench-server", &scratch)?;
     let pki = Pki::new(&[])?;
@@ -239,7 +241,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     }
 
     let Outcome { results, failed } = outcome;
-    let document = report::document(&results, rounds, seconds, only, &failed)?;
+    let document = report::document(&results, &conditions, &failed)?;
     println!("{document}");
     if !options.quick && only.is_none() {
         Part::Logins.write(&root().join("docs/benchmarks.md"), &document)?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::super::report::{environment, median, shown};
+use super::super::report::{Conditions, environment, median, shown};
 use super::handshakes::{CONNECTIONS, Greeting};
 use super::{Case, Encryption, IDLE_SESSIONS, LOGIN_CLIENTS, Legs, Results, SELECT_CLIENTS, Way};
 use crate::bench::measure::Figures;
@@ -22,11 +22,10 @@ const PROXIES: [Way; 5] = [Way::Pooled, Way::Fresh, Way::Relay, Way::Terminate, 
 /// Makes the Markdown text.
 pub(super) fn document(
     results: &Results,
-    rounds: u32,
-    seconds: u32,
-    only: Option<&str>,
+    conditions: &Conditions<'_>,
     failed: &[String],
 ) -> Result<String> {
+    let Conditions { rounds, seconds, only, load } = conditions;
     let tables = Tables { results };
     let mut text = String::new();
     let filter = only.map(|only| format!(" --only {only}")).unwrap_or_default();
@@ -45,7 +44,7 @@ pub(super) fn document(
          on, `terminate` carries it out on both legs with a verifier file, `mapped` logs in at the server as another role, with a \
          password; pgbouncer 1.18 can't do that when both legs are SCRAM.\n\n"
     )?;
-    text.push_str(&environment());
+    text.push_str(&environment(load));
     tables.logins(&mut text)?;
     tables.costs(&mut text)?;
     tables.handshakes(&mut text)?;
