@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pgward_tests::agent::Agent;
 use pgward_tests::gate::unable;
 use pgward_tests::netns::{Loopback, NetNs};
@@ -110,6 +110,18 @@ fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
 #[test]
 fn connections_beyond_the_pending_table_never_pass_without_an_identity() -> Result {
     gate!();
+    // Places come free as the first connections are given up. On a busy machine that may be before the last ones try again:
+    // then they all get through, as they should, and the table has to be filled anew.
+    for _ in 0..4 {
+        if fill_the_pending_table()? < LAST as u64 {
+            return Ok(());
+        }
+    }
+    bail!("the table was never full when the last {LAST} connected");
+}
+
+/// How many of the last connections got through; each of them has its identity.
+fn fill_the_pending_table() -> Result<u64> {
     // In a namespace nobody has seen, every SYN is held, and each takes a place in the table.
     let netns = NetNs::new(Loopback::Up)?;
     let listener = netns.inside(|| Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))?;
@@ -137,11 +149,13 @@ fn connections_beyond_the_pending_table_never_pass_without_an_identity() -> Resu
     })?;
     // Whoever got through has an identity; whoever had no place in the table was refused, and that was said.
     assert!(starts.iter().all(|start| start["actor"]["pid"] == report["pid"]), "{report}");
-    assert!(done < LAST as u64, "the table was full: {report}");
+    if done == LAST as u64 {
+        return Ok(done);
+    }
     let unknown = |record: &Value| {
         let reason = record["reason"].as_str().unwrap_or_default();
         record["event"] == "refused" && reason != "abandoned"
     };
     scene.agent.wait_for(unknown, PATIENCE)?;
-    Ok(())
+    Ok(done)
 }

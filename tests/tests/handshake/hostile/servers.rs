@@ -134,7 +134,7 @@ fn scene(pki: &Pki, server: SocketAddr) -> Result<Scene> {
     let upstream = pki.write_secret("upstream-password", PASSWORD)?;
     let application = pki.write_secret("application-password", APPLICATION_PASSWORD)?;
     let destination = format!(
-        "name = \"hostile\"\n[destination.auth]\nmode = \"terminate\"\n\
+        "name = \"hostile\"\n[destination.server]\ntls = \"prefer\"\n[destination.auth]\nmode = \"terminate\"\n\
          [[destination.account]]\nrole = \"app\"\nlogin = \"scram_user\"\n\
          application_password_file = {application:?}\npassword_file = {upstream:?}\n"
     );
