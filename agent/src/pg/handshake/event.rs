@@ -1,5 +1,7 @@
 //! What a driver learns from a handshake, and what it comes to.
 
+#[cfg(doc)]
+use super::Handshake;
 use super::course::{Demand, Offered};
 use crate::pg::session::CancelKey;
 
@@ -53,21 +55,21 @@ impl Authenticated {
 pub enum Event {
     /// The server's demand is known: for the record.
     Demand(Demand),
-    /// Wanted: [`Handshake::handle_credentials`](super::Handshake::handle_credentials).
+    /// Wanted: [`Handshake::handle_credentials`].
     CredentialsWanted,
-    /// The verifier is not the server's (any more). Wanted: [`Handshake::handle_credentials`](super::Handshake::handle_credentials) with another.
+    /// The verifier is not the server's (any more). Wanted: [`Handshake::handle_credentials`] with another.
     VerifierStale,
-    /// Wanted: [`Handshake::handle_keys`](super::Handshake::handle_keys), for the account's password.
+    /// Wanted: [`Handshake::handle_keys`], for the account's password.
     KeysWanted {
         /// The server's salt.
         salt: Vec<u8>,
         /// The server's iteration count, between the bounds that `scram` sets.
         iterations: u32,
     },
-    /// Wanted: [`Handshake::handle_password`](super::Handshake::handle_password).
+    /// Wanted: [`Handshake::handle_password`].
     PasswordWanted,
-    /// The server refused what we gave for the account (SQLSTATE class 28). Wanted: [`Handshake::restart`](super::Handshake::restart) on a new
-    /// connection, or [`Handshake::give_up`](super::Handshake::give_up). Once at most.
+    /// The server refused what we gave for the account (SQLSTATE class 28). Wanted: [`Handshake::restart`] on a new
+    /// connection, or [`Handshake::give_up`]. Once at most.
     AccountRefused,
     /// The server speaks an older protocol than asked for: the minor version that counts.
     NegotiatedMinor(u16),
@@ -98,7 +100,7 @@ pub enum Event {
     },
     /// The client said goodbye.
     Terminate,
-    /// The server takes requests. What tells the client so is the last of what goes to it: take [`Handshake::finish`](super::Handshake::finish).
+    /// The server takes requests. What tells the client so is the last of what goes to it: take [`Handshake::finish`].
     Ready,
 }
 

@@ -26,7 +26,7 @@ const SILENT: usize = 10_000;
 const HOLDERS: usize = 4;
 
 /// The agent may grow by this much for one of them, bytes.
-const SILENT_BYTES_MAX: usize = 24 * 1024;
+const SILENT_BYTES_MAX: usize = 8 * 1024;
 
 /// Limit for a startup in these tests, milliseconds.
 const LIMIT_MS: u64 = 1000;
