@@ -393,13 +393,15 @@ impl Talk {
                         body: Zeroizing::new(self.read[HEADER_BYTES..end].to_vec()),
                     };
                     self.read.drain(..end);
-                    if header.tag == b'N' {
-                        continue;
-                    }
-                    if header.tag == b'E' {
-                        let code = ErrorHead::read(&message.body).sqlstate.unwrap_or(*b"XX000");
-                        let code = String::from_utf8_lossy(&code).into_owned();
-                        return Err(LookupError::Server(code));
+                    match message.read()? {
+                        Backend::NoticeResponse(_) => continue,
+                        Backend::ErrorResponse(_) => {
+                            let code = ErrorHead::read(&message.body).sqlstate;
+                            let code = code.unwrap_or(*b"XX000");
+                            let code = String::from_utf8_lossy(&code).into_owned();
+                            return Err(LookupError::Server(code));
+                        }
+                        _ => {}
                     }
                     return Ok(message);
                 }
