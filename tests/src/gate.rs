@@ -160,3 +160,28 @@ pub fn target_folder() -> Result<PathBuf> {
     }
     bail!("{} is not inside a build folder", executable.display());
 }
+
+/// Name of the test it stands in.
+#[macro_export]
+macro_rules! here {
+    () => {{
+        fn here() {}
+        let name = std::any::type_name_of_val(&here);
+        name.strip_suffix("::here").unwrap_or(name)
+    }};
+}
+
+/// Leaves a test that cannot run, with its name: fails, or says `NOT RUN` where that is allowed.
+#[macro_export]
+macro_rules! needs_kernel {
+    () => {{
+        if !$crate::gate::kernel($crate::here!()) {
+            return Ok(());
+        }
+    }};
+    (with $program:literal) => {{
+        if !$crate::gate::kernel_with($crate::here!(), $program) {
+            return Ok(());
+        }
+    }};
+}

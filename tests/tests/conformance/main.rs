@@ -10,25 +10,7 @@ use pgward_tests::host;
 use pgward_tests::postgres::{Builder, Cluster};
 use pgward_tests::scene::Scene;
 
-/// Leaves a test that cannot run, with its name: fails, or says `NOT RUN` where that is allowed.
-macro_rules! gate {
-    () => {{
-        if !pgward_tests::gate::kernel($crate::here!()) {
-            return Ok(());
-        }
-    }};
-}
-use gate;
-
-/// Name of the test it stands in.
-macro_rules! here {
-    () => {{
-        fn here() {}
-        let name = std::any::type_name_of_val(&here);
-        name.strip_suffix("::here").unwrap_or(name)
-    }};
-}
-use here;
+use pgward_tests::{here, needs_kernel as gate};
 
 /// What a test returns.
 type Result<T = ()> = anyhow::Result<T>;

@@ -10,26 +10,7 @@ mod namespaces;
 mod redirect;
 mod transparency;
 
-/// Leaves a test that cannot run, with its name: fails, or says `NOT RUN` where that is allowed.
-macro_rules! gate {
-    () => {{
-        fn here() {}
-        let name = std::any::type_name_of_val(&here);
-        let name = name.strip_suffix("::here").unwrap_or(name);
-        if !pgward_tests::gate::kernel(name) {
-            return Ok(());
-        }
-    }};
-    (with $program:literal) => {{
-        fn here() {}
-        let name = std::any::type_name_of_val(&here);
-        let name = name.strip_suffix("::here").unwrap_or(name);
-        if !pgward_tests::gate::kernel_with(name, $program) {
-            return Ok(());
-        }
-    }};
-}
-use gate;
+use pgward_tests::needs_kernel as gate;
 
 /// What a test returns.
 type Result<T = ()> = anyhow::Result<T>;

@@ -92,10 +92,7 @@ fn the_server_sees_program_and_process_and_the_client_its_own_name() -> Result {
 
 #[test]
 fn the_server_sees_the_container() -> Result {
-    gate!();
-    if !pgward_tests::gate::kernel_with(here!(), "crun") {
-        return Ok(());
-    }
+    gate!(with "crun");
     let roots = tempfile::tempdir()?;
     let known = format!("[{}]", quoted(roots.path()));
     let stage = Stage::with(|builder| builder.set("attribution", "container_state_roots", &known))?;
