@@ -6,6 +6,7 @@
 //! `config/pgward.toml`, which the tests load.
 
 mod advice;
+mod audit;
 mod auth;
 mod checked;
 mod destination;
@@ -21,6 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use advice::{Warning, warnings};
+pub use audit::{
+    ANCHORS_MAX, AUDIT_RULES_MAX, Anchor, AnchorDatabase, AnchorPlace, AnchorWitness, Audit,
+    AuditMode, AuditRule, OnFull, Parameters, PrintTo, ValueMode,
+};
 pub use auth::{
     ACCOUNTS_MAX, Account, ApplicationSecret, Auth, AuthException, AuthMode, AuthRequire,
     AuthSettings, COMMAND_ARGUMENTS_MAX, EXCEPTIONS_MAX, LOOKUP_QUERY, Lookup, PassMethod,
@@ -187,42 +192,6 @@ pub struct Limits {
 pub struct Attribution {
     /// Folders given to crun or runc as `--root`, looked at besides the usual ones.
     pub container_state_roots: Vec<PathBuf>,
-}
-
-/// `[audit]`: the query log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audit {
-    /// The file that is written now.
-    pub path: PathBuf,
-    /// What happens to sessions while nothing can be recorded.
-    pub on_full: OnFull,
-    /// Longest statement text in a record, in bytes; a longer one is cut, with its full length and
-    /// SHA-256.
-    pub statement_bytes_max: usize,
-    /// Longest value of a parameter in a record, in bytes; a longer one is cut in the same way.
-    pub parameter_bytes_max: usize,
-    /// Whether values of parameters are recorded.
-    pub parameters: Parameters,
-    /// Size at which the file is set aside and a new one begun, in bytes.
-    pub file_bytes_max: u64,
-}
-
-/// What happens to sessions while nothing can be recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFull {
-    /// No record, no query: new sessions and statements are refused.
-    Block,
-    /// Go on, count what was not recorded, and record that number later.
-    Allow,
-}
-
-/// Whether values of bind parameters are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parameters {
-    /// Each value, up to its limit.
-    Record,
-    /// Only how many there were.
-    Omit,
 }
 
 /// `[log]`: what the agent says of itself, on standard error.

@@ -193,6 +193,7 @@ fn audit(document: &Document<'_>, table: Table<'_, '_>) -> Audit {
         parameters: table
             .choice("parameters", &[("record", Parameters::Record), ("omit", Parameters::Omit)]),
         file_bytes_max: table.integer("file_bytes_max", 1 << 30, 1 << 20..=1 << 40),
+        ..Audit::default()
     };
     table.finish();
     audit

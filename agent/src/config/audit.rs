@@ -1,0 +1,209 @@
+//! `[audit]`: the audit trail: where it is, how durable it is before a statement goes, what of a
+//! statement is held in clear, and where copies of its checkpoints go.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Largest number of `[[audit.rule]]` tables.
+pub const AUDIT_RULES_MAX: usize = 256;
+/// Largest number of `[[audit.anchor]]` tables.
+pub const ANCHORS_MAX: usize = 16;
+
+/// `[audit]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The file of the query log.
+    pub path: PathBuf,
+    /// Size at which it is set aside, in bytes.
+    pub file_bytes_max: u64,
+    /// The folder of the trail. It belongs to the agent alone.
+    pub directory: PathBuf,
+    /// First part of the log's origin: a name for all hosts that belong together.
+    pub fleet: String,
+    /// What happens to sessions while nothing can be recorded.
+    pub on_full: OnFull,
+    /// When a statement may go, where no rule says otherwise.
+    pub mode: AuditMode,
+    /// In `async`: most bytes that wait for the disk before statements wait too.
+    pub async_bytes_max: u64,
+    /// In `async`: longest time that a record waits for the disk before statements wait too.
+    pub async_delay_max: Duration,
+    /// How values (literals and parameters) are held, where no rule says otherwise.
+    pub values: ValueMode,
+    /// Whether values of parameters are recorded.
+    pub parameters: Parameters,
+    /// Longest statement text that is kept, in bytes; a longer one is cut, with its full length.
+    pub statement_bytes_max: usize,
+    /// Longest value of a parameter that is kept, in bytes.
+    pub parameter_bytes_max: usize,
+    /// Size of a segment file, in bytes.
+    pub segment_bytes: u64,
+    /// Space that only failures, break-glass and ends of sessions may use, in bytes.
+    pub reserve_bytes: u64,
+    /// Most the trail may hold, in bytes.
+    pub quota_bytes: u64,
+    /// Time between two seals.
+    pub seal_every: Duration,
+    /// Youngest segment that may be pruned.
+    pub prune_after: Duration,
+    /// After this time sealed values of a segment are deleted. `None`: never.
+    pub values_keep: Option<Duration>,
+    /// A file that must exist on a read-only file system for break-glass to be allowed.
+    pub break_glass: Option<PathBuf>,
+    /// Exceptions for destinations, databases and roles. The first that matches holds.
+    pub rules: Vec<AuditRule>,
+    /// Where checkpoints are copied to.
+    pub anchors: Vec<Anchor>,
+}
+
+/// What happens to sessions while nothing can be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// No record, no query: new sessions and statements are refused.
+    Block,
+    /// Go on, count what was not recorded, and record that number later.
+    Allow,
+}
+
+/// When a statement may go to its server, and its answer to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuditMode {
+    /// `overlap` for statements that are proven to be pure reads, `group` for all others.
+    Default,
+    /// Intent durable before the statement goes, outcome durable before the last byte of the
+    /// answer goes.
+    Strict,
+    /// Intent durable before the statement goes.
+    Group,
+    /// The statement goes at once, no byte of its answer before the intent is durable.
+    Overlap,
+    /// Both go at once, within bounds on what waits for the disk.
+    Async,
+}
+
+/// How values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValueMode {
+    /// As they are.
+    Clear,
+    /// A commitment in the record, the value encrypted with a key of its session.
+    Sealed,
+    /// A keyed hash: the same value gives the same hash on the same day.
+    Hash,
+    /// Not at all.
+    Never,
+}
+
+/// Whether values of bind parameters are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// Each value, up to its limit.
+    Record,
+    /// Only how many there were.
+    Omit,
+}
+
+/// `[[audit.rule]]`. What is `None` or empty matches everything, or changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditRule {
+    /// Name of the `[[destination]]`.
+    pub destination: Option<String>,
+    /// Database.
+    pub database: Option<String>,
+    /// Role.
+    pub user: Option<String>,
+    /// When a statement may go.
+    pub mode: Option<AuditMode>,
+    /// How values are held: those of [`AuditRule::numbers`], or all.
+    pub values: Option<ValueMode>,
+    /// Parameters, counted from 1 as in `$1`, that `values` is about. Empty: all, and the text.
+    pub numbers: Vec<u16>,
+    /// The parameter, counted from 1, that names the person a statement is about: its record can be
+    /// shredded with all others of that person.
+    pub subject: Option<u16>,
+}
+
+/// `[[audit.anchor]]`: a place that checkpoints are copied to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// How messages name it.
+    pub name: String,
+    /// Time between two copies.
+    pub every: Duration,
+    /// What kind of place.
+    pub place: AnchorPlace,
+}
+
+/// What kind of place an [`Anchor`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnchorPlace {
+    /// Printed.
+    Print(PrintTo),
+    /// A file each in a folder.
+    File(PathBuf),
+    /// A table of a PostgreSQL server.
+    Database(AnchorDatabase),
+    /// A C2SP tlog-witness.
+    Witness(AnchorWitness),
+}
+
+/// Where `print` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrintTo {
+    /// The system's log.
+    Syslog,
+    /// Standard output.
+    Stdout,
+}
+
+/// The table of `database`: made by what `pgward audit anchor-sql` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorDatabase {
+    /// Name of the `[[destination]]` that says how the server is reached and verified.
+    pub destination: String,
+    /// The server.
+    pub address: std::net::SocketAddr,
+    /// Database that the table is in.
+    pub database: String,
+    /// Role that inserts.
+    pub user: String,
+    /// Its password.
+    pub password: super::PasswordSource,
+}
+
+/// A witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorWitness {
+    /// `http://` or `https://`, without `/add-checkpoint`.
+    pub url: String,
+    /// Its verifier key, a line of `name+id+key`.
+    pub key: String,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/var/log/pgward/queries.jsonl"),
+            file_bytes_max: 1 << 30,
+            directory: PathBuf::from("/var/lib/pgward/audit"),
+            fleet: "pgward".to_owned(),
+            on_full: OnFull::Block,
+            mode: AuditMode::Default,
+            async_bytes_max: 1 << 20,
+            async_delay_max: Duration::from_secs(1),
+            values: ValueMode::Sealed,
+            parameters: Parameters::Record,
+            statement_bytes_max: 64 << 10,
+            parameter_bytes_max: 4 << 10,
+            segment_bytes: 32 << 20,
+            reserve_bytes: 64 << 20,
+            quota_bytes: 16 << 30,
+            seal_every: Duration::from_secs(10),
+            prune_after: Duration::from_secs(7 * 24 * 3600),
+            values_keep: Some(Duration::from_secs(90 * 24 * 3600)),
+            break_glass: None,
+            rules: Vec::new(),
+            anchors: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! `pgward-verify`: checks an audit trail.
+fn main() {}
