@@ -21,6 +21,7 @@ fn config(path: &Path, on_full: OnFull) -> Audit {
         parameter_bytes_max: 1 << 12,
         parameters: Parameters::Record,
         file_bytes_max: 1 << 30,
+        ..Audit::default()
     }
 }
 

@@ -273,6 +273,7 @@ mod tests {
             parameter_bytes_max: 1 << 12,
             parameters: config::Parameters::Record,
             file_bytes_max: 1 << 30,
+            ..config::Audit::default()
         };
         let log = Log::open(&audit).expect("a log");
         let refusals = Refusals::new(log.sink());

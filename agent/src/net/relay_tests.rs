@@ -147,6 +147,7 @@ fn audit(folder: &Path) -> config::Audit {
         parameter_bytes_max: 1 << 12,
         parameters: config::Parameters::Record,
         file_bytes_max: 1 << 30,
+        ..config::Audit::default()
     }
 }
 
