@@ -128,6 +128,7 @@ mod record;
 mod session;
 mod sink;
 mod statement;
+pub mod store;
 mod time;
 mod writer;
 
