@@ -15,6 +15,7 @@ mod salt;
 pub mod schema;
 mod session;
 mod statement;
+pub mod store;
 mod time;
 pub mod view;
 mod words;
