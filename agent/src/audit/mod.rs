@@ -11,12 +11,14 @@ mod excerpt;
 mod happening;
 mod maintenance;
 mod record;
+mod recording;
 mod salt;
 pub mod schema;
 mod session;
 mod statement;
 pub mod store;
 mod time;
+mod trail;
 pub mod view;
 mod words;
 
@@ -28,7 +30,9 @@ pub use record::*;
 pub use salt::{SALT_BYTES, salt};
 pub use session::*;
 pub use statement::*;
+pub use store::{Class, NotRecorded, Put, Recorded, Sink, Ticket};
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos, clock_state, set_clock_state};
+pub use trail::{AnchorLag, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;

@@ -6,7 +6,7 @@ use pgward_common::Flow;
 
 use crate::{
     audit::{
-        Authentication, BoundLeg, Confidence, EndReason, Encoded, Handshake, HandshakeKind,
+        Authentication, BoundLeg, Confidence, Encoded, EndReason, Handshake, HandshakeKind,
         SessionStart, Tier,
     },
     config::{Audit, AuditMode, Destination, WeakMethod},

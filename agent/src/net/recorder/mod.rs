@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     audit::{
-        BootNanos, Confidence, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd, SessionId,
-        SessionMark, SessionSeq, Sink, Ticket, Tier, WallNanos, Writer,
+        BootNanos, Confidence, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
+        SessionId, SessionMark, SessionSeq, Sink, Ticket, Tier, WallNanos, Writer,
     },
     config::{self, AuditMode},
     pg::{
@@ -229,15 +229,24 @@ impl Recorder {
         match event {
             Event::StatementReady(ready) => {
                 self.recording.sink.check()?;
-                self.intent(&ready, now)?;
+                let put = self.intent(&ready, now);
+                self.or_without(put)?;
                 return Ok(Some(Decided { id: ready.id, decision: Decision::Forward }));
             }
-            Event::StatementDone(statement) => self.outcome(&statement, now)?,
+            Event::StatementDone(statement) => {
+                let put = self.outcome(&statement, now);
+                self.or_without(put)?;
+            }
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::ServerError { fatal: _, sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
         }
         Ok(None)
+    }
+
+    /// What could not be recorded, and is counted as lost, may happen where the configuration says so.
+    fn or_without(&self, put: Result<(), NotRecorded>) -> Result<(), NotRecorded> {
+        put.or_else(|error| self.recording.sink.without(error).map(drop))
     }
 
     /// The newest record that must be durable before what the client sent so far goes on, once.
@@ -310,8 +319,16 @@ impl Recorder {
 
     /// The client sent its startup packet: nothing is done about it before this is durable.
     pub async fn session_start(&mut self) -> Result<Recorded, NotRecorded> {
-        let ticket = self.put_session_start()?;
-        self.recording.sink.durable(ticket).await
+        let put = self.put_session_start();
+        self.durable(put).await
+    }
+
+    /// Waits until a record is durable, or may be done without.
+    async fn durable(&self, put: Result<Ticket, NotRecorded>) -> Result<Recorded, NotRecorded> {
+        match put {
+            Ok(ticket) => self.recording.sink.durable(ticket).await,
+            Err(error) => self.recording.sink.without(error),
+        }
     }
 
     fn put_session_start(&mut self) -> Result<Ticket, NotRecorded> {
@@ -327,8 +344,8 @@ impl Recorder {
 
     /// The client is logged in: it does not hear of it, and its first request is not taken, before this is durable.
     pub async fn authenticated(&mut self) -> Result<Recorded, NotRecorded> {
-        let ticket = self.put_authentication(None)?;
-        self.recording.sink.durable(ticket).await
+        let put = self.put_authentication(None);
+        self.durable(put).await
     }
 
     /// The client is not logged in: it hears of it when this is durable, or cannot be.
@@ -337,9 +354,9 @@ impl Recorder {
             return;
         }
         self.look_at_clocks();
-        if let Ok(ticket) = self.put_authentication(Some(end)) {
-            let _: Result<Recorded, NotRecorded> = self.recording.sink.durable(ticket).await;
-        }
+        let put = self.put_authentication(Some(end));
+        // It hears of it in any case: nothing of what it asked for is done.
+        let _: Result<Recorded, NotRecorded> = self.durable(put).await;
     }
 
     fn put_authentication(&mut self, failed: Option<&Ended<'_>>) -> Result<Ticket, NotRecorded> {
@@ -375,8 +392,8 @@ impl Recorder {
     /// Says from time to time how much there is of the session, so that a part of it can be proven while it lasts.
     fn mark(&mut self, now: Now) -> Result<(), NotRecorded> {
         let (seq, since) = self.marked;
-        let due = self.seq.next() - seq >= MARK_ENTRIES
-            || now.boot.0.saturating_sub(since) >= MARK_NANOS;
+        let due =
+            self.seq.next() - seq >= MARK_ENTRIES || now.boot.0.saturating_sub(since) >= MARK_NANOS;
         if due {
             let (entries, digest) = self.seq.summary();
             self.put(&SessionMark { entries, digest })?;

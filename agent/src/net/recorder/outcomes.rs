@@ -6,7 +6,7 @@ use super::Recorder;
 use super::statements::{Asked, kind, text_state};
 use crate::{
     audit::{
-        Copied, Done, NotRecorded, Now, Of, Outcome, PARAMETERS_MAX, ResultPart, Transaction,
+        Class, Copied, Done, NotRecorded, Now, Of, Outcome, PARAMETERS_MAX, ResultPart, Transaction,
     },
     config::AuditMode,
     pg::{backend::TransactionStatus, session as core},
@@ -14,20 +14,17 @@ use crate::{
 
 impl Recorder {
     /// Records how a statement ended.
-    pub(super) fn outcome(
-        &mut self,
-        done: &core::Statement,
-        now: Now,
-    ) -> Result<(), NotRecorded> {
+    pub(super) fn outcome(&mut self, done: &core::Statement, now: Now) -> Result<(), NotRecorded> {
         let results: Vec<ResultPart<'_>> = done
             .results
             .iter()
             .map(|result| ResultPart { tag: result.tag.as_bytes(), rows: result.rows })
             .collect();
         let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
+        let how = self.how(done);
         let of = |of| Done {
             of,
-            outcome: self.how(done),
+            outcome: how,
             sqlstate: done.sqlstate,
             commit_sqlstate: done.sync_sqlstate,
             tag: done.tag.as_bytes(),
@@ -47,7 +44,12 @@ impl Recorder {
                 // At tier T1 more may be known by now than when it went.
                 let written = self.written(done.span)?;
                 let writers = (written != intent.written).then(|| written.writers());
-                self.put_beside(now, &Done { of: Of::Intent(intent.seq, writers), ..template }, &[])?
+                self.put_beside(
+                    Class::Closing,
+                    now,
+                    &Done { of: Of::Intent(intent.seq, writers), ..template },
+                    &[],
+                )?
             }
             None => {
                 let asked = Asked {
@@ -65,7 +67,7 @@ impl Recorder {
                 let written = self.written(done.span)?;
                 self.describe(&asked, &written, now, |recorder, what, values| {
                     let record = Done { of: Of::Message(what), ..template };
-                    recorder.put_beside(now, &record, values)
+                    recorder.put_beside(Class::Closing, now, &record, values)
                 })?
             }
         };

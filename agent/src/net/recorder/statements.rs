@@ -93,7 +93,7 @@ impl Recorder {
             name: &ready.name,
             beside: None,
         };
-        let ticket = self.put_beside(now, &record, &[])?;
+        let ticket = self.put_beside(Class::Ordinary, now, &record, &[])?;
         self.statements.texts.note(key, seq);
         Ok(Some(ticket))
     }
@@ -113,7 +113,7 @@ impl Recorder {
         };
         let seq = self.seq.next();
         let ticket = self.describe(&asked, &written, now, |recorder, what, values| {
-            recorder.put_beside(now, &Intent { what: *what }, values)
+            recorder.put_beside(Class::Ordinary, now, &Intent { what: *what }, values)
         })?;
         self.statements.under_way.push_back(UnderWay { id: ready.id, seq, written });
         Ok(ticket)
@@ -130,15 +130,12 @@ impl Recorder {
         let audit = self.recording.audit.clone();
         let seq = self.seq.next();
         let state = asked.text_state;
-        let (text, key) = match self.statements.texts.find(
-            asked.text,
-            asked.text_bytes,
-            state as u8,
-        ) {
-            _ if asked.text_bytes == 0 => (Text::None, None),
-            Place::Recorded(seq) => (Text::Ref(seq), None),
-            Place::New(key) => (held(asked.text, asked.text_bytes, &audit), key),
-        };
+        let (text, key) =
+            match self.statements.texts.find(asked.text, asked.text_bytes, state as u8) {
+                _ if asked.text_bytes == 0 => (Text::None, None),
+                Place::Recorded(seq) => (Text::Ref(seq), None),
+                Place::New(key) => (held(asked.text, asked.text_bytes, &audit), key),
+            };
         let parameters: Vec<Parameter<'_>> = asked
             .parameters
             .iter()
@@ -177,12 +174,13 @@ impl Recorder {
     /// Records something of this session with values that are held beside it.
     pub(super) fn put_beside<'r>(
         &mut self,
+        class: Class,
         now: Now,
         record: impl Into<Record<'r>>,
         values: &[u8],
     ) -> Result<Ticket, NotRecorded> {
         let stamp = self.seq.stamp(now);
-        let put = self.recording.sink.record_beside(Class::Ordinary, &stamp, record, values)?;
+        let put = self.recording.sink.record_beside(class, &stamp, record, values)?;
         self.seq.recorded(&put.leaf);
         Ok(put.ticket)
     }

@@ -266,15 +266,8 @@ async fn run_session(
     drop(newcomer);
     let consumed = consumed + more;
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
-    let mut relay = Relay::new(
-        leg,
-        server,
-        session,
-        recorder,
-        (started, recorded),
-        &from_client,
-        &from_server,
-    );
+    let mut relay =
+        Relay::new(leg, server, session, recorder, (started, recorded), &from_client, &from_server);
     let ended = relay_until_end(&mut relay, context).await;
     drop(cancellable);
     let rest = relay.finish();
