@@ -6,22 +6,35 @@
 //! * [`Tiles`] makes the files of the tree (C2SP tlog-tiles) from leaf hashes, away from that thread.
 //! * [`Prover`] makes inclusion and consistency proofs, and proofs for many entries at once, from
 //!   tiles.
+//! * [`Checkpoint`] is the state of a log as a signed note (C2SP tlog-checkpoint).
+//! * [`Seals`] makes the seals of a run. Keys stay with who implements [`Signer`] and [`SealKeys`].
 //!
 //! An entry `e` is the leaf `SHA-256(0x00 ‖ e)`, a node `SHA-256(0x01 ‖ left ‖ right)`: so neither
 //! can be taken for the other. The empty tree has the root `SHA-256("")`.
 
+mod note;
 mod proof;
+mod seal;
 mod tiles;
 mod tree;
 
 #[cfg(test)]
+mod note_tests;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod proof_tests;
+#[cfg(test)]
+mod seal_tests;
 
 use aws_lc_rs::digest;
 
+pub use note::{
+    Checkpoint, ED25519, FLEET_BYTES_MAX, Origin, OriginError, Signature, Signer, is_fleet,
+    is_uuid, key_id, vkey,
+};
 pub use proof::{ProofError, Prover};
+pub use seal::{Ending, LastSeal, Seal, SealError, SealKeys, SealKind, Seals};
 pub use tiles::{
     TILE_BYTES, TILE_HASHES, Tile, TileError, TileSource, Tiles, WithEdge, number_path, tile_path,
 };
