@@ -7,6 +7,7 @@
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
 pub mod cbor;
+pub mod chain;
 mod excerpt;
 mod happening;
 mod maintenance;
