@@ -8,6 +8,7 @@
 
 pub mod cbor;
 pub mod chain;
+pub mod anchors;
 mod excerpt;
 mod happening;
 mod maintenance;
