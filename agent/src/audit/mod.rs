@@ -121,6 +121,7 @@
 //! within about 10 ms and the disk within about a second; a crash of the agent loses the former, a
 //! power cut the latter.
 
+pub mod chain;
 mod disk;
 mod excerpt;
 mod json;
