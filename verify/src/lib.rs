@@ -2,8 +2,10 @@
 
 mod bytes;
 pub mod cbor;
+pub mod findings;
 pub mod frame;
 pub mod merkle;
+pub mod note;
 pub mod pack;
 pub mod segment;
 pub mod store;
