@@ -121,9 +121,11 @@
 //! within about 10 ms and the disk within about a second; a crash of the agent loses the former, a
 //! power cut the latter.
 
+pub mod clock;
 mod disk;
 mod excerpt;
 mod json;
+pub mod ledger;
 mod record;
 mod session;
 mod sink;
