@@ -12,6 +12,8 @@ pub mod anchors;
 mod excerpt;
 mod happening;
 mod maintenance;
+pub mod clock;
+pub mod ledger;
 mod record;
 mod recording;
 mod salt;
