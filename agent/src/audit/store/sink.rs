@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use super::range::Hash;
 use super::shared::{Health, Shared};
 use super::tray::Tray;
+use crate::audit::chain::Hash;
 use crate::audit::time::Now;
 use crate::config::{AuditMode, OnFull};
 
