@@ -125,6 +125,7 @@ pub mod chain;
 mod disk;
 mod excerpt;
 mod json;
+pub mod keys;
 mod record;
 mod session;
 mod sink;
