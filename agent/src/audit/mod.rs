@@ -126,6 +126,7 @@ mod disk;
 mod excerpt;
 mod json;
 pub mod keys;
+pub mod publish;
 mod record;
 mod session;
 mod sink;

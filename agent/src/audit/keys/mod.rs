@@ -28,3 +28,6 @@ pub use harden::{Hardening, harden};
 pub use host::{HostKey, HostKeyError};
 pub use identity::{Begins, Identity, IdentityError, Machine, new_identity};
 pub use seal::{SealKey, SealKeyError, SealKeyMaker};
+
+#[cfg(test)]
+pub(super) use folder::tests::folder as test_folder;
