@@ -7,7 +7,7 @@
 mod control;
 pub mod doctor;
 mod events;
-mod notify;
+pub mod notify;
 
 use std::{
     fs, io,
@@ -338,7 +338,9 @@ impl Main<'_> {
             && let Some(undo) = self.starting.take()
         {
             undo.keep();
-            notify::ready();
+            if let Some(manager) = notify::Manager::of_environment() {
+                manager.ready();
+            }
             info!("ready");
         }
         Ok(())

@@ -14,6 +14,8 @@ mod happening;
 mod maintenance;
 pub mod clock;
 pub mod ledger;
+pub mod keys;
+pub mod publish;
 mod record;
 mod recording;
 mod salt;

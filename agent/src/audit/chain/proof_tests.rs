@@ -219,7 +219,8 @@ fn a_proof_for_all_subsets_of_a_tree_leads_to_its_root() {
             if let [index] = indices[..] {
                 let mut path = prover.inclusion(index).expect("within the tree");
                 let mut proof = proof;
-                (path.sort(), proof.sort());
+                path.sort();
+                proof.sort();
                 assert_eq!(proof, path, "the hashes of an inclusion proof");
             }
         }
