@@ -129,6 +129,7 @@ mod session;
 mod sink;
 mod statement;
 mod time;
+pub mod values;
 mod writer;
 
 pub use disk::{OpenError, TORN_TAIL_BYTES_MAX};

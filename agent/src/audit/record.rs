@@ -33,7 +33,7 @@ impl fmt::Display for SessionId {
 }
 
 impl SessionId {
-    fn bytes(self) -> [u8; 16] {
+    pub(super) fn bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.epoch.to_be_bytes());
         bytes[8..].copy_from_slice(&self.counter.to_be_bytes());
