@@ -27,6 +27,7 @@ mod time;
 mod trail;
 pub mod view;
 mod words;
+pub mod values;
 
 pub use cbor::{ENCODED_BYTES_MAX, EncodeError, Encoded};
 pub use excerpt::{Cut, Excerpt};
