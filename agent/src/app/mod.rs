@@ -4,7 +4,9 @@
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
 //! let pass, as configured; `pgward detach` removes them. A start that fails before `READY` takes back the hooks that it made.
 
+mod clock;
 mod control;
+mod coverage;
 pub mod doctor;
 mod events;
 mod notify;
@@ -27,7 +29,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -35,8 +37,11 @@ use crate::{
     audit::{
         AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
         Record, SessionIds, Sink, Stamp, Tier,
+        ledger::{self, LastHooks, Ledger, LedgerRecord, Pins, Previous},
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
+    bpf::{
+        self, AttachError, Cgroup, LoadError, Loaded, MapError, PinFolder, Requirement, Undo, sys,
+    },
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
     net::{
@@ -69,6 +74,9 @@ pub enum AppError {
     /// The programs.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A map of the programs.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// The query log.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -122,6 +130,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     }
     let identifier = Identifier::start(resolver).map_err(system("starting a thread"))?;
 
+    let found = if pins.attached_to().is_some() { Pins::Attached } else { Pins::None };
     let loaded = bpf::load(&bpf::Options {
         cgroup: &cgroup,
         pins: &pins,
@@ -136,6 +145,19 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let sink = log.sink();
     record_start(&sink, config, file, &log, &cgroup, tier)?;
 
+    let boot_id = boot_id();
+    let (emit, previous, last_hooks) = trail();
+    let _clock = clock::start(&boot_id, emit.clone()).map_err(system("watching the clock"))?;
+    if let Some(gone) = ledger::at_start(last_hooks.as_ref(), found, &boot_id) {
+        warn!(action = gone.action.name(), "the hooks were gone");
+        emit(LedgerRecord::Hooks(gone));
+    }
+    let shown_at = shown_cgroup(config, &cgroup);
+    let attached = events::Attached::new(links, pins, shown_at, emit.clone());
+    let ledger = Ledger::new();
+    let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), &previous, emit)?;
+    keeper.watch().map_err(system("starting a thread"))?;
+
     let namespace_settings = namespaces::Settings {
         port: config.listen.port.get(),
         idle: config.netns.idle,
@@ -149,7 +171,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         refusals: refusals.clone(),
         sink: sink.clone(),
     };
-    events::start(events, program_log, links, maps.clone(), namespaces.clone(), clerk)
+    events::start(events, program_log, attached, maps.clone(), namespaces.clone(), clerk)
         .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
@@ -207,6 +229,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let shown = control::Shown {
         registry: registry.clone(),
         maps: maps.clone(),
+        keeper: keeper.clone(),
         since: Now::read().wall,
         cgroup: shown_cgroup(config, &cgroup),
         tiers: tiers(tier),
@@ -222,7 +245,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
-        let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
+        let most = config.agent.sessions_max;
+        let acceptors = Acceptors::new(maps, workers, refusals.clone(), ledger.clone(), most);
         let main = Main {
             acceptors,
             namespaces,
@@ -238,10 +262,14 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
+    ledger.stop();
     stop.ring();
     drop(runtime);
     join(threads);
     refusals.flush_all();
+    if let Err(error) = keeper.stop() {
+        warn!(%error, "the last account of connects could not be made");
+    }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
@@ -355,11 +383,10 @@ fn record_start(
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let start = AgentStart {
         version: env!("CARGO_PKG_VERSION"),
         host: &host.to_string_lossy(),
-        boot_id: boot_id.trim(),
+        boot_id: &boot_id(),
         pid: std::process::id(),
         config_sha256: Some(Sha256::digest(file).into()),
         tiers: tiers(tier),
@@ -368,6 +395,17 @@ fn record_start(
     };
     let _ = sink.record(&Stamp::agent(Now::read()), Record::from(&start))?;
     Ok(())
+}
+
+/// Where the ledger's records go, and what the trail says of the agent before. This log holds no such records yet.
+fn trail() -> (coverage::Emit, Previous, Option<LastHooks>) {
+    let emit = |record: LedgerRecord| debug!(?record, "for the trail");
+    (Arc::new(emit), Previous::default(), None)
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn shown_cgroup(config: &Config, cgroup: &Cgroup) -> String {

@@ -28,6 +28,8 @@ const KINDS_MAX: usize = 64;
 pub struct Refusal {
     /// Name of the reason, as the log has it.
     pub reason: &'static str,
+    /// Number of the connect, when it has one; of the first of its kind.
+    pub connect: Option<u64>,
     /// More about it; of the first of its kind.
     pub detail: Option<String>,
     /// The process that tried.
@@ -215,6 +217,7 @@ mod tests {
         let actor = Actor { tgid, ..Actor::default() };
         Refusal {
             reason: "no_identity",
+            connect: None,
             detail: None,
             actor: Some(actor),
             destination: None,

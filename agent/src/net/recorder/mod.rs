@@ -24,6 +24,7 @@ use crate::{
         BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
         Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId,
         SessionSeq, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
+        ledger::{Connect, Failure},
     },
     config,
     pg::{
@@ -62,6 +63,8 @@ pub struct Recorder {
     changes: std::collections::VecDeque<WriterChanged>,
     turns: Turns<Arc<Who>>,
     beginning: Beginning,
+    /// Until the session's start is recorded.
+    connect: Option<Connect>,
     statements: u64,
     sqlstate: Option<[u8; 5]>,
     terminated: bool,
@@ -87,6 +90,7 @@ impl Recorder {
         opener: Arc<Who>,
         registration: Registration,
         hello: Hello<'_>,
+        connect: Connect,
     ) -> Self {
         let beginning = Beginning::new(&hello);
         let _ = entry.shown.startup.set(hello.shown());
@@ -102,6 +106,7 @@ impl Recorder {
             changes: std::collections::VecDeque::new(),
             turns: Turns::new(opener),
             beginning,
+            connect: Some(connect),
             statements: 0,
             sqlstate: None,
             terminated: false,
@@ -256,7 +261,14 @@ impl Recorder {
         let opener = self.turns.opener().clone();
         let flow = &self.flow;
         let record = self.beginning.record(&opener.full, self.recording.tier, confidence, flow);
-        self.recording.sink.record(&self.seq.stamp(now), &record)
+        let recorded = self.recording.sink.record(&self.seq.stamp(now), &record);
+        if let Some(connect) = self.connect.take() {
+            match &recorded {
+                Ok(_) => connect.session(),
+                Err(_) => connect.failed(Failure::NotRecorded),
+            }
+        }
+        recorded
     }
 
     fn confidence(&self) -> Confidence {
