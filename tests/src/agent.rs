@@ -159,6 +159,13 @@ impl Agent {
         Ok(command)
     }
 
+    /// What `pgward status` says became of connects.
+    pub fn connects(&self) -> Result<Value> {
+        let text = host::run(&mut self.command(&["status", "--json"])?)?;
+        let mut status: Value = serde_json::from_str(&text)?;
+        Ok(status["connects"].take())
+    }
+
     /// All records of the audit log so far, in order. A line that is still being written is left out, and so is one that an
     /// agent left torn when it was killed: the next one ends it and says so in its `agent_start`, else it is an error.
     pub fn records(&self) -> Result<Vec<Value>> {

@@ -6,15 +6,15 @@
 //!
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
+pub mod anchors;
 pub mod cbor;
 pub mod chain;
-pub mod anchors;
+pub mod clock;
 mod excerpt;
 mod happening;
-mod maintenance;
-pub mod clock;
-pub mod ledger;
 pub mod keys;
+pub mod ledger;
+mod maintenance;
 pub mod publish;
 mod record;
 mod recording;
@@ -25,9 +25,9 @@ mod statement;
 pub mod store;
 mod time;
 mod trail;
+pub mod values;
 pub mod view;
 mod words;
-pub mod values;
 
 pub use cbor::{ENCODED_BYTES_MAX, EncodeError, Encoded};
 pub use excerpt::{Cut, Excerpt};

@@ -233,7 +233,10 @@ impl<D: Disk> Committer<D> {
     fn failed(&mut self, error: NotRecorded) {
         self.shared.set_health(match error {
             NotRecorded::DiskFull | NotRecorded::SessionsStopped => Health::Full,
-            NotRecorded::Io | NotRecorded::Overflow | NotRecorded::TooLarge => Health::Broken,
+            NotRecorded::Io
+            | NotRecorded::Overflow
+            | NotRecorded::TooLarge
+            | NotRecorded::NoKeys => Health::Broken,
             NotRecorded::WriterGone => Health::Gone,
         });
         let trays = self.shared.trays().clone();

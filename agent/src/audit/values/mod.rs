@@ -30,6 +30,7 @@
 mod cbor;
 mod commit;
 mod disclose;
+mod input;
 mod key;
 mod keyring;
 mod payload;
@@ -40,6 +41,7 @@ mod shown;
 mod text;
 
 pub use disclose::{Claim, DiscloseError, Disclosed, KeyOf, Value, disclose};
+pub use input::{Parameter, ParameterSource};
 pub use keyring::{Day, Erased, Keyring, KeyringError, Keys, KeysError, NoDay, Scope, Stored};
 pub use policy::Party;
 pub use random::{NoRandom, random};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::commit::{Committer, Field, Several};
+use super::input::{Parameter, ParameterSource};
 use super::key::{Key, NONCE_BYTES};
 use super::keyring::{Keyring, KeyringError, SessionKeys, Stored};
 use super::payload::{self, Content};
@@ -13,7 +14,7 @@ use super::shown::{
     PARAMETERS_LISTED_MAX, Shown, ShownParameter, ShownValue, Unlisted,
 };
 use super::text::{Beside, Text};
-use crate::audit::{Excerpt, Parameter, ParameterSource, SessionId};
+use crate::audit::{Excerpt, SessionId};
 use crate::config::{self, ValueMode};
 use crate::sql::lex::{Encoding, Strings};
 use crate::sql::secrets::holds_secret;

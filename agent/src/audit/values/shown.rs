@@ -102,6 +102,14 @@ impl Never {
             Self::Secret => "secret",
         }
     }
+
+    /// Its number in records.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Rule => 0,
+            Self::Secret => 1,
+        }
+    }
 }
 
 impl Held {
