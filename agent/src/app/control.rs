@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
-    audit::{Log, Tier, WallNanos},
+    audit::{Tier, Trail, WallNanos},
     bpf::Maps,
     control::{CLEAR, Handler, SessionInfo, Status},
     net::registry::{Registry, STATES, Shown as Session},
@@ -26,8 +26,8 @@ pub(super) struct Shown {
     pub(super) cgroup: String,
     pub(super) tiers: &'static [Tier],
     pub(super) workers: usize,
-    pub(super) log_path: PathBuf,
-    pub(super) log: Log,
+    pub(super) directory: PathBuf,
+    pub(super) trail: Trail,
     pub(super) namespaces: AtomicU64,
     pub(super) stop: Notify,
 }
@@ -58,8 +58,8 @@ impl Handler for Shown {
             logins_throttled: away.logins_throttled,
             cancels_dropped: away.cancels_dropped,
             namespaces: self.namespaces.load(Ordering::Relaxed),
-            log_path: self.log_path.display().to_string(),
-            log: self.log.status(),
+            audit_directory: self.directory.display().to_string(),
+            audit: self.trail.status(),
             counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }

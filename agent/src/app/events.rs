@@ -20,8 +20,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     audit::{
-        AllowedUnseen, BootNanos, EventsLost, LostSource, NotRecorded, Now, Record, Recorded, Sink,
-        Stamp, WallNanos,
+        AllowedUnseen, BootNanos, EventsLost, LostSource, Now, Record, Sink, Stamp, WallNanos,
     },
     bpf::{Events, Links, Maps, ProgramLog},
     net::{
@@ -180,6 +179,7 @@ impl Clerk {
                     destination: Some(dial::destination(flow)),
                     since: Some(WallNanos::at(BootNanos(event.header.boottime_ns), now)),
                     count: 1,
+                    connect: None,
                 };
                 record_event(&self.sink, now, &record);
             }
@@ -208,8 +208,7 @@ impl Clerk {
 }
 
 fn record_event<'r>(sink: &Sink, now: Now, record: impl Into<Record<'r>>) {
-    let recorded: Result<Recorded, NotRecorded> = sink.record(&Stamp::agent(now), record);
-    if let Err(error) = recorded {
+    if let Err(error) = sink.record(&Stamp::agent(now), record) {
         warn!(%error, "a kernel event was not recorded");
     }
 }

@@ -33,8 +33,8 @@ use zeroize::Zeroizing;
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
-        AgentStart, AgentStop, Json, Log, Namespace, NamespaceChange, NotRecorded, Now, OpenError,
-        Record, SessionIds, Sink, Stamp, Tier,
+        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, SessionIds,
+        Sink, Stamp, Tier, Trail, TrailError,
     },
     bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
     config::{self, Config, OnAgentDown, Want},
@@ -69,9 +69,9 @@ pub enum AppError {
     /// The programs.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The query log.
+    /// The audit trail.
     #[error(transparent)]
-    Log(#[from] OpenError),
+    Trail(#[from] TrailError),
     /// The first record.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
@@ -112,7 +112,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let cgroup = Cgroup::open(subtree)?;
     let pins = PinFolder::create(&config.bpf.pin_path)?;
     let destinations = Arc::new(Destinations::load(config)?);
-    let log = Log::open(&config.audit)?;
+    let trail = Trail::open(&config.audit)?;
     let resolver = Resolver::new(AttribSettings {
         extra_state_roots: config.attribution.container_state_roots.clone(),
         ..AttribSettings::default()
@@ -133,8 +133,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let Loaded { maps, events, writer_events, links, tier, log: program_log, alive, undo } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
-    let sink = log.sink();
-    record_start(&sink, config, file, &log, &cgroup, tier)?;
+    let sink = trail.sink();
+    record_start(&sink, config, file, &cgroup, tier)?;
 
     let namespace_settings = namespaces::Settings {
         port: config.listen.port.get(),
@@ -178,7 +178,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let audit = Arc::new(config.audit.clone());
     let context = || Context {
         recording: Recording {
-            sink: log.sink(),
+            sink: trail.sink(),
             audit: audit.clone(),
             identifier: identifier.clone(),
             tier: audit_tier(tier),
@@ -211,8 +211,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         cgroup: shown_cgroup(config, &cgroup),
         tiers: tiers(tier),
         workers: threads.len(),
-        log_path: config.audit.path.clone(),
-        log,
+        directory: config.audit.directory.clone(),
+        trail,
         namespaces: AtomicU64::new(0),
         stop: Notify::new(),
     };
@@ -247,9 +247,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         warn!(%error, "the last record could not be made");
     }
     drop(sink);
-    let summary = shown.log.close();
-    if summary.unwritten > 0 || summary.unsynced {
-        error!(unwritten = summary.unwritten, unsynced = summary.unsynced, "records may be lost");
+    if let Err(error) = shown.trail.close() {
+        error!(%error, "the audit trail did not end in good order");
     }
     Ok(())
 }
@@ -328,7 +327,7 @@ impl Main<'_> {
             inode,
             port,
             held_us: held.map(|h| h.as_micros() as u64),
-            actor: None::<&Json>,
+            actor: None::<&Encoded>,
             detail: detail.as_deref(),
         };
         if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
@@ -352,7 +351,6 @@ fn record_start(
     sink: &Sink,
     config: &Config,
     file: &[u8],
-    log: &Log,
     cgroup: &Cgroup,
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
@@ -366,9 +364,10 @@ fn record_start(
         config_sha256: Some(Sha256::digest(file).into()),
         tiers: tiers(tier),
         cgroup: &shown_cgroup(config, cgroup),
-        torn_tail_bytes: log.torn_tail_bytes(),
+        memory_locked: false,
     };
-    let _ = sink.record(&Stamp::agent(Now::read()), Record::from(&start))?;
+    let put = sink.record(&Stamp::agent(Now::read()), &start)?;
+    let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
 }
 

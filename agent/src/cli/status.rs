@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::table::{printable, render_pairs};
 use super::{AskArgs, Exit, Output, load};
-use crate::audit::Health;
+use crate::audit::store::Health;
 use crate::control::{Request, Response, Status, ask};
 
 /// Says how the agent is that the configuration names. A finding when it can't record, or lost
@@ -35,13 +35,14 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     } else {
         write!(output.data, "{}", render_pairs(&pairs(&status), output.width))?;
     }
-    let good = status.log.health == Health::Good && status.log.lost == 0;
+    let store = &status.audit.store;
+    let good = store.health == Health::Good && store.lost == 0;
     Ok(if good { Exit::Done } else { Exit::Finding })
 }
 
 fn pairs(status: &Status) -> Vec<(&str, String)> {
-    let log = &status.log;
-    let health = match log.health {
+    let audit = &status.audit;
+    let health = match audit.store.health {
         Health::Good => "good",
         Health::Full => "disk full: nothing is recorded",
         Health::Broken => "i/o error: nothing is recorded",
@@ -65,11 +66,26 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
         ),
         ("cancels", format!("{} dropped: unknown keys", status.cancels_dropped)),
         ("namespaces", status.namespaces.to_string()),
-        ("query log", printable(&status.log_path)),
+        ("audit trail", printable(&status.audit_directory)),
         ("  state", health.to_owned()),
-        ("  records", format!("{} written, {} lost", log.records, log.lost)),
-        ("  bytes", log.bytes.to_string()),
+        ("  origin", printable(&audit.origin)),
+        ("  entries", format!("{} durable, {} lost", audit.store.entries, audit.store.lost)),
+        ("  bytes", format!("{} of {}", audit.store.used_bytes, audit.quota_bytes)),
+        ("  seal lag", seconds(audit.seal_lag_ms)),
     ];
+    pairs.extend(audit.anchors.iter().map(|anchor| {
+        let lag = seconds(anchor.lag_ms);
+        let text = match &anchor.error {
+            None => format!("{}: {lag}", printable(&anchor.name)),
+            Some(error) => format!("{}: {lag}; {}", printable(&anchor.name), printable(error)),
+        };
+        ("  anchor lag", text)
+    }));
     pairs.extend(status.counters.iter().map(|(name, count)| (name.as_str(), count.to_string())));
     pairs
+}
+
+/// A lag for people.
+fn seconds(lag_ms: Option<u64>) -> String {
+    lag_ms.map_or_else(|| "never".to_owned(), |lag| format!("{}.{} s", lag / 1000, lag / 100 % 10))
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{ClientError, ask};
 pub use server::{BindError, Handler, Listener, serve};
 
-use crate::audit::LogStatus;
+use crate::audit::TrailStatus;
 
 /// Longest request with its line feed, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 4 << 10;
@@ -69,7 +69,7 @@ pub enum Response {
 /// not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
-    /// As in the query log.
+    /// As in the audit trail.
     pub id: String,
     /// Process that opened it.
     pub pid: u32,
@@ -149,10 +149,10 @@ pub struct Status {
     pub cancels_dropped: u64,
     /// Network namespaces with a listener.
     pub namespaces: u64,
-    /// File of the query log.
-    pub log_path: String,
-    /// The query log.
-    pub log: LogStatus,
+    /// Folder of the audit trail.
+    pub audit_directory: String,
+    /// The audit trail.
+    pub audit: TrailStatus,
     /// Counters of the kernel side, by name.
     pub counters: BTreeMap<String, u64>,
 }

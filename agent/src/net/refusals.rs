@@ -98,6 +98,7 @@ impl Refusals {
             actor: who.map(|who| &who.full),
             destination: kind.destination,
             count,
+            connect: None,
         };
         if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
             warn!(%error, reason = kind.reason, count, "refusals not recorded");

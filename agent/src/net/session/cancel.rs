@@ -64,6 +64,7 @@ pub(super) async fn cancel(
         target_pid: request.pid,
         target_session: target.as_ref().map(|target| target.session),
         outcome,
+        connect: None,
     };
     let stamp = Stamp::agent(Now::read());
     if let Err(error) = context.recording.sink.record(&stamp, &record) {

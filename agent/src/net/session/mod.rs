@@ -201,6 +201,8 @@ async fn run_session(
             deadline,
         };
         let attempt = Box::pin(async {
+            // Nothing is done for a client of which there is no record.
+            let started = recorder.session_start().await.map_err(Ending::NotRecorded)?;
             allowed(settings, &leg, &parameters)?;
             if written.is_err() {
                 let reply = Reply::fatal(*b"08P01", "invalid length of startup packet");
@@ -231,7 +233,8 @@ async fn run_session(
                 },
             };
             let handshake = Handshake::new(terms);
-            login.carry_out(handshake, reached, &mut leg, rest, &mut recorder).await
+            let logged_in = login.carry_out(handshake, reached, &mut leg, rest, &mut recorder);
+            Ok((started, logged_in.await?))
         });
         tokio::select! {
             biased;
@@ -241,16 +244,8 @@ async fn run_session(
             () = context.stop.wait() => Err(Ending::Stopped),
         }
     };
-    let LoggedIn {
-        server,
-        from_client,
-        from_server,
-        consumed: more,
-        answered,
-        authenticated,
-        cancellable,
-    } = match logged_in {
-        Ok(logged_in) => logged_in,
+    let (started, logged_in) = match logged_in {
+        Ok(both) => both,
         Err(ending) => {
             let goodbye = recorder.client_said_goodbye();
             let explained = explain(ending, goodbye, recorder.is_ready(), &route, &role);
@@ -258,10 +253,21 @@ async fn run_session(
             return Box::pin(end(leg, recorder, explained, true, (consumed, 0))).await;
         }
     };
+    let LoggedIn {
+        server,
+        from_client,
+        from_server,
+        consumed: more,
+        answered,
+        authenticated,
+        recorded,
+        cancellable,
+    } = logged_in;
     drop(newcomer);
     let consumed = consumed + more;
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
-    let mut relay = Relay::new(leg, server, session, recorder, &from_client, &from_server);
+    let mut relay =
+        Relay::new(leg, server, session, recorder, (started, recorded), &from_client, &from_server);
     let ended = relay_until_end(&mut relay, context).await;
     drop(cancellable);
     let rest = relay.finish();
@@ -274,12 +280,20 @@ async fn run_session(
 /// Tells the client, and records.
 async fn end(
     mut client: Leg,
-    recorder: Recorder,
+    mut recorder: Recorder,
     explained: Explained,
     may_speak: bool,
     (client_bytes, server_bytes): (u64, u64),
 ) {
     let Explained { reason, detail, reply, reset } = explained;
+    let ended = Ended {
+        reason,
+        detail: detail.as_deref(),
+        sqlstate: reply.as_ref().map(|r| r.sqlstate),
+        client_bytes,
+        server_bytes,
+    };
+    recorder.not_authenticated(&ended).await;
     match &reply {
         Some(reply) if may_speak => farewell(&mut client, reply).await,
         // The client sees what it would have seen from the server itself.
@@ -288,13 +302,7 @@ async fn end(
         }
         _ => close(&mut client).await,
     }
-    recorder.end(Ended {
-        reason,
-        detail: detail.as_deref(),
-        sqlstate: reply.as_ref().map(|r| r.sqlstate),
-        client_bytes,
-        server_bytes,
-    });
+    recorder.end(ended);
 }
 
 async fn relay_until_end(relay: &mut Relay<Leg, Leg>, context: &Context) -> Ending {
