@@ -6,15 +6,15 @@
 //!
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
+pub mod anchors;
 pub mod cbor;
 pub mod chain;
-pub mod anchors;
+pub mod clock;
 mod excerpt;
 mod happening;
-mod maintenance;
-pub mod clock;
-pub mod ledger;
 pub mod keys;
+pub mod ledger;
+mod maintenance;
 pub mod publish;
 mod record;
 mod recording;
@@ -23,6 +23,7 @@ pub mod schema;
 mod session;
 mod statement;
 pub mod store;
+pub mod tile_files;
 mod time;
 mod trail;
 pub mod view;
