@@ -23,6 +23,7 @@ pub mod schema;
 mod session;
 mod statement;
 pub mod store;
+pub mod tile_files;
 mod time;
 mod trail;
 pub mod values;

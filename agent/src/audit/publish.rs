@@ -1,12 +1,13 @@
-//! Checkpoints as files: the newest of an epoch, and one for each segment's end.
+//! What is published of an epoch while it is written: checkpoints and tiles.
 //!
 //! ```text
+//! epoch-1/tile/…                                full tiles of the tree
 //! epoch-1/checkpoint                            newest signed note, replaced as a whole
 //! epoch-1/checkpoints/00000000000000065536      the one at a segment's end, for good
 //! ```
 //!
 //! A thread of its own signs and writes, once a second at most: the thread that commits records only
-//! leaves size and root with it. A log that stands still needs no new checkpoint; ours never stands
+//! leaves size, root and leaf hashes with it. A log that stands still needs no new checkpoint; ours never stands
 //! still for longer than the interval of seals.
 
 use std::{
@@ -25,6 +26,7 @@ use tracing::{error, warn};
 use super::{
     chain::{Checkpoint, Hash, Origin, Signer},
     keys::{Folder, FolderError, Known},
+    tile_files::{TileFileError, TileWriter},
 };
 
 /// Time between two checkpoints of a log that grows.
@@ -33,6 +35,8 @@ const FILE: &str = "checkpoint";
 const ENDS_FOLDER: &str = "checkpoints";
 /// Longest note of ours: a name of at most 118 bytes twice, a size, a root, a signature.
 const NOTE_BYTES_MAX: usize = 512;
+/// Most leaf hashes that wait (8 MiB): what 250,000 records a second leave in a second.
+const LEAVES_MAX: usize = 1 << 18;
 /// Most ends of segments that wait for a disk that fails.
 const ENDS_MAX: usize = 1024;
 
@@ -42,6 +46,9 @@ pub enum PublishError {
     /// The files.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// A tile.
+    #[error(transparent)]
+    Tile(#[from] TileFileError),
     /// Two states that cannot both be of one log: the later one was not signed, and none will be.
     #[error("a checkpoint of {new} entries would contradict the one of {signed} that was signed")]
     Fork {
@@ -138,15 +145,24 @@ pub fn newest_checkpoint(
         Err(error) => return Err(error.into()),
     };
     let text = std::str::from_utf8(&file).map_err(|_| not_ours())?;
-    let mut lines = text.split('\n').skip(1);
-    let size: u64 = lines.next().and_then(|l| l.parse().ok()).ok_or_else(not_ours)?;
-    let root = lines.next().and_then(|l| BASE64.decode(l).ok()).ok_or_else(not_ours)?;
-    let root: Hash = root.try_into().map_err(|_| not_ours())?;
-    // Signed anew and compared: Ed25519 signs the same message with the same bytes.
-    if (Checkpoint { origin: origin.clone(), size, root }.note(key)) != text {
-        return Err(not_ours());
-    }
-    Ok(Some(Known { epoch: origin.epoch(), size, root }))
+    let known = own_checkpoint(text, origin, key).ok_or_else(not_ours)?;
+    // No epoch but its own, and no cosignatures.
+    let exactly = known.epoch == origin.epoch() && text.lines().count() == 5;
+    if exactly { Ok(Some(known)) } else { Err(not_ours()) }
+}
+
+/// Reads a note that an anchor gave back. `None` unless this host signed it: in any epoch of
+/// `origin`'s host, with `key`. Cosignatures may follow; they are not looked at.
+pub fn own_checkpoint(note: &str, origin: &Origin, key: &impl Signer) -> Option<Known> {
+    let mut lines = note.split('\n');
+    let epoch = lines.next()?.strip_prefix(origin.host_name())?.strip_prefix('/')?.parse().ok()?;
+    let size = lines.next()?.parse().ok()?;
+    let root: Hash = BASE64.decode(lines.next()?).ok()?.try_into().ok()?;
+    let origin = origin.of_epoch(epoch).ok()?;
+    // Signed anew and compared, so that numbers in another form are found too: Ed25519 signs the
+    // same message with the same bytes.
+    let ours = Checkpoint { origin, size, root }.note(key);
+    note.starts_with(&ours).then_some(Known { epoch, size, root: Some(root) })
 }
 
 /// A checkpoint that was published: for the anchors.
@@ -176,6 +192,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     newest: Option<(u64, Hash)>,
+    leaves: Vec<Hash>,
+    /// Leaves were left out, or too many tiles wait: none are made until the next start.
+    without_tiles: bool,
     ends: VecDeque<(u64, Hash)>,
     closing: bool,
     status: PublisherStatus,
@@ -188,46 +207,62 @@ pub struct PublisherStatus {
     pub size: Option<u64>,
     /// Why the last attempt failed; `None` when it did not.
     pub error: Option<String>,
+    /// Whether tiles are made. Those that are not are made at the next start.
+    pub tiles: bool,
 }
 
 impl Publisher {
-    /// Starts the thread. `hand_on` gets each new checkpoint; it must not wait for anything outside
-    /// of the agent.
+    /// Starts the thread. `tiles` stands at the size from which on [`Publisher::durable`] tells
+    /// leaves; without it no tiles are made. `hand_on` gets each new checkpoint; it must not wait for
+    /// anything outside of the agent.
     pub fn start<S: Signer + Send + 'static>(
         epoch: Folder,
         origin: Origin,
         key: S,
+        tiles: Option<TileWriter>,
         hand_on: impl FnMut(Published) + Send + 'static,
     ) -> Result<Self, PublisherError> {
-        Self::start_with(epoch, origin, key, EVERY, hand_on)
+        Self::start_with(epoch, origin, key, tiles, EVERY, hand_on)
     }
 
     fn start_with<S: Signer + Send + 'static>(
         epoch: Folder,
         origin: Origin,
         key: S,
+        tiles: Option<TileWriter>,
         every: Duration,
         hand_on: impl FnMut(Published) + Send + 'static,
     ) -> Result<Self, PublisherError> {
         let checkpoints = Checkpoints::new(epoch, origin, key)?;
         let shared = Arc::<Shared>::default();
+        shared.lock().without_tiles = tiles.is_none();
+        shared.lock().status.tiles = tiles.is_some();
         let theirs = shared.clone();
         let thread = thread::Builder::new()
             .name("checkpoints".to_owned())
-            .spawn(move || theirs.run(checkpoints, every, hand_on))
+            .spawn(move || theirs.run(checkpoints, tiles, every, hand_on))
             .map_err(PublisherError::Thread)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// The log is durable up to here. Cheap: the caller is the thread that commits.
-    pub fn durable(&self, size: u64, root: Hash) {
-        self.shared.lock().newest = Some((size, root));
-    }
-
-    /// A segment ends here. Durable, too.
-    pub fn segment_end(&self, size: u64, root: Hash) {
+    /// The log is durable up to here; `leaves` are those since the last call. Cheap: the caller is
+    /// the thread that commits.
+    pub fn durable(&self, leaves: &[Hash], size: u64, root: Hash) {
         let mut state = self.shared.lock();
         state.newest = Some((size, root));
+        if state.without_tiles {
+            return;
+        }
+        if state.leaves.len() + leaves.len() > LEAVES_MAX {
+            state.without_tiles = true;
+            return;
+        }
+        state.leaves.extend_from_slice(leaves);
+    }
+
+    /// A segment ends here. What it ends with was told to [`Publisher::durable`] before.
+    pub fn segment_end(&self, size: u64, root: Hash) {
+        let mut state = self.shared.lock();
         if state.ends.len() < ENDS_MAX {
             state.ends.push_back((size, root));
         } else {
@@ -273,6 +308,7 @@ impl Shared {
     fn run<S: Signer>(
         &self,
         mut checkpoints: Checkpoints<S>,
+        mut tiles: Option<TileWriter>,
         every: Duration,
         mut hand_on: impl FnMut(Published),
     ) {
@@ -285,10 +321,15 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
             closing = state.closing;
             let (newest, mut ends) = (state.newest, std::mem::take(&mut state.ends));
+            let leaves = std::mem::take(&mut state.leaves);
+            let left_out = state.without_tiles;
             drop(state);
 
             let (published, result) = step(&mut checkpoints, newest, &mut ends);
+            let result = result.and(write_tiles(&mut tiles, &leaves, left_out));
             let mut state = self.lock();
+            state.without_tiles |= tiles.is_none();
+            state.status.tiles = tiles.is_some();
             // What could not be written comes before what was added meanwhile.
             ends.append(&mut state.ends);
             state.ends = ends;
@@ -329,6 +370,21 @@ fn step<S: Signer>(
         ends.pop_front();
     }
     (published, Ok(()))
+}
+
+/// Gives up, until the next start, when leaves are missing or too many tiles wait.
+fn write_tiles(
+    tiles: &mut Option<TileWriter>,
+    leaves: &[Hash],
+    left_out: bool,
+) -> Result<(), PublishError> {
+    let Some(writer) = tiles else { return Ok(()) };
+    let written = writer.add(leaves);
+    if left_out || writer.is_hopeless() {
+        warn!(size = writer.size(), "the disk is too slow for tiles; the next start makes them");
+        *tiles = None;
+    }
+    Ok(written?)
 }
 
 #[cfg(test)]

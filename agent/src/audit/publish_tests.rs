@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{
-    super::keys::{HostKey, test_folder as folder},
+    super::{
+        keys::{HostKey, test_folder as folder},
+        tile_files::TileFolder,
+    },
     *,
 };
 
@@ -102,7 +105,7 @@ fn only_a_file_that_this_host_signed_counts_at_a_start() {
     let newest = || newest_checkpoint(&folder, &origin(), &key());
     assert_eq!(newest().expect("none"), None);
     checkpoints(&folder).publish(77, ROOT).expect("a disk");
-    assert_eq!(newest().expect("ours"), Some(Known { epoch: 3, size: 77, root: ROOT }));
+    assert_eq!(newest().expect("ours"), Some(Known { epoch: 3, size: 77, root: Some(ROOT) }));
 
     let good = note(77, ROOT);
     let other_epoch = Origin::new("pgward", "6f1c0b6e-8a55-4d6e-9f0a-2f8f5a3c1d2e", 2);
@@ -134,13 +137,14 @@ fn the_thread_publishes_what_is_newest_and_hands_it_on() {
     let hand_on = move |new| sender.send(new).expect("the test listens");
     let every = Duration::from_millis(1);
     let publisher =
-        Publisher::start_with(again(&folder), origin(), key(), every, hand_on).expect("ours");
-    publisher.durable(1, ROOT);
+        Publisher::start_with(again(&folder), origin(), key(), None, every, hand_on).expect("ours");
+    publisher.durable(&[], 1, ROOT);
     let first = handed_on.recv().expect("published");
     assert_eq!((first.size, &*first.note), (1, note(1, ROOT).as_str()));
-    publisher.durable(2, OTHER);
+    publisher.durable(&[], 2, OTHER);
     assert_eq!(handed_on.recv().expect("published").size, 2);
-    assert_eq!(publisher.status(), PublisherStatus { size: Some(2), error: None });
+    assert_eq!(publisher.status(), PublisherStatus { size: Some(2), error: None, tiles: false });
+    publisher.durable(&[], 65_536, ROOT);
     publisher.segment_end(65_536, ROOT);
     drop(publisher);
     assert_eq!(handed_on.iter().map(|p| p.size).collect::<Vec<_>>(), [65_536]);
@@ -154,9 +158,9 @@ fn many_states_make_one_checkpoint() {
     let (sender, handed_on) = mpsc::sync_channel(16);
     let hand_on = move |new: Published| sender.send(new.size).expect("the test listens");
     let publisher =
-        Publisher::start_with(again(&folder), origin(), key(), HOUR, hand_on).expect("ours");
+        Publisher::start_with(again(&folder), origin(), key(), None, HOUR, hand_on).expect("ours");
     for size in 1..10_000 {
-        publisher.durable(size, [(size % 251) as u8; 32]);
+        publisher.durable(&[[0; 32]], size, [(size % 251) as u8; 32]);
     }
     drop(publisher);
     assert_eq!(handed_on.iter().collect::<Vec<_>>(), [9_999], "published at the end, once");
@@ -175,8 +179,9 @@ fn what_fails_is_told_and_tried_again() {
     };
     let every = Duration::from_millis(1);
     let publisher =
-        Publisher::start_with(again(&folder), origin(), key(), every, hand_on).expect("ours");
+        Publisher::start_with(again(&folder), origin(), key(), None, every, hand_on).expect("ours");
     fs::create_dir(&obstacle).expect("ours");
+    publisher.durable(&[], 4, ROOT);
     publisher.segment_end(4, ROOT);
     assert_eq!(handed_on.recv(), Ok(4), "the newest is published all the same");
     let error = publisher.status().error.expect("the end was not written");
@@ -185,4 +190,50 @@ fn what_fails_is_told_and_tried_again() {
     met.wait();
     drop(publisher);
     assert_eq!(read(&folder, "checkpoints/00000000000000000004"), Some(note(4, ROOT)));
+}
+
+#[test]
+fn a_note_that_comes_back_counts_if_this_host_signed_it() {
+    let own = |note: &str| own_checkpoint(note, &origin(), &key());
+    let known = |epoch| Some(Known { epoch, size: 77, root: Some(ROOT) });
+    assert_eq!(own(&note(77, ROOT)), known(3));
+    assert_eq!(own(&format!("{}\u{2014} witness AAAA\n", note(77, ROOT))), known(3));
+    let later = Checkpoint { origin: origin().of_epoch(9).expect("small"), size: 77, root: ROOT };
+    assert_eq!(own(&later.note(&key())), known(9));
+    assert_eq!(own(&later.note(&HostKey::from_seed(&[8; 32]))), None);
+    assert_eq!(own(&note(77, ROOT).replace("\n77\n", "\n+77\n")), None);
+    let other_host = "pgward/00000000-8a55-4d6e-9f0a-2f8f5a3c1d2e/3";
+    assert_eq!(own(&note(77, ROOT).replace(origin().as_str(), other_host)), None);
+    assert_eq!(own(""), None);
+}
+
+#[test]
+fn tiles_are_written_beside_checkpoints_and_given_up_when_leaves_are_missing() {
+    let (_guard, folder) = folder();
+    let leaves: Vec<Hash> = (0..=255).map(|n| [n; 32]).collect();
+    let begin = || {
+        let tiles = TileFolder::new(again(&folder))
+            .resume(0, super::super::chain::Tree::new().root(), |_, _| Ok(()))
+            .expect("an empty log");
+        let every = Duration::from_millis(1);
+        let (sender, handed_on) = mpsc::sync_channel(16);
+        let hand_on = move |new: Published| sender.send(new.size).expect("the test listens");
+        let publisher =
+            Publisher::start_with(again(&folder), origin(), key(), Some(tiles), every, hand_on);
+        (publisher.expect("ours"), handed_on)
+    };
+    let (publisher, _handed_on) = begin();
+    assert!(publisher.status().tiles);
+    publisher.durable(&leaves, 256, ROOT);
+    drop(publisher);
+    let tile = fs::read(folder.path().join("tile/0/000")).expect("there");
+    assert_eq!(tile, leaves.as_flattened());
+
+    let (publisher, handed_on) = begin();
+    publisher.durable(&vec![[0; 32]; LEAVES_MAX + 1], 1, ROOT);
+    assert_eq!(handed_on.recv(), Ok(1));
+    assert!(!publisher.status().tiles);
+    publisher.durable(&leaves, 300, OTHER);
+    drop(publisher);
+    assert_eq!(fs::read(folder.path().join("tile/0/000")).expect("there"), tile, "untouched");
 }

@@ -66,6 +66,14 @@ impl Origin {
         self.name.rsplit_once('/').map_or(&self.name, |(host, _)| host)
     }
 
+    /// The log of another epoch of the same host.
+    pub fn of_epoch(&self, epoch: u64) -> Result<Self, OriginError> {
+        if !(1..=EPOCH_MAX).contains(&epoch) {
+            return Err(OriginError::Epoch(epoch));
+        }
+        Ok(Self { name: format!("{}/{epoch}", self.host_name()), epoch })
+    }
+
     /// The epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch

@@ -51,15 +51,15 @@ impl LogState {
 }
 
 /// A checkpoint of this host that is kept somewhere: the file in the epoch's folder, or an anchor.
-/// Its signature has been verified.
+/// Its signature has been verified, or the anchor is trusted to tell a size without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Epoch, the last part of its origin.
     pub epoch: u64,
     /// Entries.
     pub size: u64,
-    /// Root over them.
-    pub root: Hash,
+    /// Root over them; `None` where only the size is told, as by a witness.
+    pub root: Option<Hash>,
 }
 
 /// Why an epoch begins.
@@ -101,7 +101,7 @@ pub enum Decision {
     Continue {
         /// Whether bytes have to be put aside first, with a `recovery` entry.
         torn: bool,
-        /// Checkpoints whose root could not be compared, because the entries are gone.
+        /// Checkpoints whose root could not be compared: it was not told, or the entries are gone.
         unchecked: usize,
     },
     /// Begin an epoch. Nothing is ever signed under an older one again.
@@ -172,10 +172,10 @@ pub fn decide(
             same if same == size => Some(root),
             smaller => root_at(smaller),
         };
-        match ours {
-            Some(ours) if ours != checkpoint.root => return new(EpochReason::Rollback),
-            Some(_) => {}
-            None => unchecked += 1,
+        match (ours, checkpoint.root) {
+            (Some(ours), Some(theirs)) if ours != theirs => return new(EpochReason::Rollback),
+            (Some(_), Some(_)) => {}
+            (None, _) | (_, None) => unchecked += 1,
         }
     }
     Decision::Continue { torn, unchecked }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn known(epoch: u64, size: u64, root: Hash) -> Known {
-        Known { epoch, size, root }
+        Known { epoch, size, root: Some(root) }
     }
 
     /// The root at 50 is [`EARLIER`], others are not known.
@@ -345,6 +345,11 @@ mod tests {
                 begins(2, Rollback, None),
             ),
         ];
+        let size_alone = |size| [Known { epoch: 1, size, root: None }];
+        assert_eq!(decide(1, None, whole(1, 100), &size_alone(50), root_at), goes_on(false, 1));
+        assert_eq!(decide(1, None, whole(1, 100), &size_alone(100), root_at), goes_on(false, 1));
+        let behind = begins(2, Rollback, Some((1, 100)));
+        assert_eq!(decide(1, None, whole(1, 100), &size_alone(101), root_at), behind);
         for (what, current, begins, newest, known, expected) in cases {
             let decision = decide(*current, *begins, *newest, known, root_at);
             assert_eq!(decision, *expected, "{what}");

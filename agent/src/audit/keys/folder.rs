@@ -89,6 +89,16 @@ impl Folder {
         Self { descriptor, path }.checked()
     }
 
+    /// A folder in this one; `None` when there is none.
+    pub fn existing_subfolder(&self, name: &str) -> Result<Option<Self>, FolderError> {
+        let path = self.path.join(name);
+        match openat(&self.descriptor, name, FOLDER_FLAGS, Mode::empty()) {
+            Ok(descriptor) => Self { descriptor, path }.checked().map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(call("opening", &path, errno)),
+        }
+    }
+
     /// Where it was when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -276,6 +286,8 @@ pub(in crate::audit) mod tests {
         let (guard, folder) = folder();
         let sub = folder.subfolder("keys").expect("made");
         assert_eq!(sub.path(), folder.path().join("keys"));
+        assert!(folder.existing_subfolder("keys").is_ok_and(|k| k.is_some()));
+        assert!(folder.existing_subfolder("other").is_ok_and(|k| k.is_none()));
         assert!(folder.subfolder("keys").is_ok(), "it is there");
         fs::set_permissions(sub.path(), fs::Permissions::from_mode(0o750)).expect("ours");
         assert!(found(folder.subfolder("keys")).contains("mode 0750"));

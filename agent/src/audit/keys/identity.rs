@@ -229,7 +229,7 @@ impl Identity {
     }
 
     fn origin_of(&self, epoch: u64) -> Result<Origin, IdentityError> {
-        Origin::new(&self.fleet, &self.host, epoch).map_err(IdentityError::Origin)
+        self.origin.of_epoch(epoch).map_err(IdentityError::Origin)
     }
 
     fn new(
