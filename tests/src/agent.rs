@@ -291,6 +291,7 @@ impl Agent {
             Ok(_) => {}
             Err(error) => faults.push(format!("{error:#}")),
         }
+        faults.extend(self.unexplained());
         for fault in self.revealed()? {
             if !faults.contains(&fault) {
                 faults.push(fault);
@@ -301,6 +302,13 @@ impl Agent {
             return Ok(());
         }
         Err(anyhow!("{}\n{}", faults.join("\n"), self.story()))
+    }
+
+    /// Accounts of connects that did not add up: lines of the log.
+    fn unexplained(&self) -> Vec<String> {
+        let log = self.stderr();
+        let lines = log.lines().filter(|line| line.contains("connects without an explanation"));
+        lines.map(str::to_owned).collect()
     }
 
     /// What should not exist after `pgward detach`: one line each.

@@ -221,7 +221,7 @@ fn read(maps: &Maps, ledger: u64) -> Result<KernelSide, MapError> {
         look(&mut kernel, counter)?;
     }
     look(&mut kernel, Counter::SynMade)?;
-    if kernel.must_wait() > 0 {
+    if kernel.must_wait() {
         kernel.waiting = maps.hand_overs()?;
     }
     for counter in THEN {

@@ -5,7 +5,7 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -215,8 +215,8 @@ impl Maps {
     pub fn hand_overs(&self) -> Result<u64, MapError> {
         // While entries come and go, the walk may begin anew: it is bounded, so that it ends.
         let keys = self.hand_overs.keys().take(HAND_OVERS_MAX);
-        let count = keys.collect::<Result<Vec<_>, _>>().map_err(failed("scan", names::HANDOVER))?;
-        Ok(count.len() as u64)
+        let keys: Result<HashSet<HandoverKey>, _> = keys.collect();
+        Ok(keys.map_err(failed("scan", names::HANDOVER))?.len() as u64)
     }
 
     /// All counters.

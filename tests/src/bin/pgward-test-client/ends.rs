@@ -49,6 +49,14 @@ fn one(how: &str, address: SocketAddr) -> Result<usize> {
             socket.set_linger(Some(Duration::ZERO))?;
             Ok(1)
         }
+        "half-open" => {
+            // The last packet of the handshake is put off, and a reset comes instead: only this side saw it end.
+            let socket = connect::socket(address)?;
+            raw::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)?;
+            raw::connect(&socket, address)?;
+            socket.set_linger(Some(Duration::ZERO))?;
+            Ok(1)
+        }
         "garbage" => {
             let mut stream = connect::blocking(address)?;
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
