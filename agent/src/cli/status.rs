@@ -8,8 +8,8 @@ use super::{AskArgs, Exit, Output, load};
 use crate::audit::Health;
 use crate::control::{Connects, Request, Response, Status, ask};
 
-/// Says how the agent is that the configuration names. A finding when it can't record, or lost
-/// records.
+/// Says how the agent is that the configuration names. A finding when it can't record, lost
+/// records, or can't say what became of a connect.
 pub fn run(args: &AskArgs, output: &mut Output<'_>) -> io::Result<Exit> {
     match load(output, &args.config)? {
         Ok(config) => run_at(&config.agent.control_socket, args.json, output),
@@ -35,7 +35,8 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     } else {
         write!(output.data, "{}", render_pairs(&pairs(&status), output.width))?;
     }
-    let good = status.log.health == Health::Good && status.log.lost == 0;
+    let explained = status.connects.as_ref().is_none_or(|connects| connects.unexplained == 0);
+    let good = status.log.health == Health::Good && status.log.lost == 0 && explained;
     Ok(if good { Exit::Done } else { Exit::Finding })
 }
 
