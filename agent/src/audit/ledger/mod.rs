@@ -92,7 +92,7 @@ pub struct Coverage {
     pub since: WallNanos,
     /// Field 105: failed connects by name, in the order of names. At most [`NAMES_MAX`].
     pub failures: Vec<Named>,
-    /// Field 106: refused connects by name, likewise. The next agent needs the names: those of the kernel side it reads from
+    /// Field 107: refused connects by name, likewise. The next agent needs the names: those of the kernel side it reads from
     /// the counters, the others it carries on.
     pub refusals: Vec<Named>,
 }
