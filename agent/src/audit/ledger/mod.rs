@@ -52,7 +52,7 @@ use super::{WallNanos, clock::Clock};
 
 pub use account::{Account, KernelSide};
 pub use hooks::{Hooks, HooksAction, LastHooks, Pins, Program, at_start};
-pub use resume::{Carried, Previous, Resumed, Tail, resume};
+pub use resume::{Carried, Previous, Resumed, Seen, Tail, resume};
 pub use tally::{Connect, Failure, Ledger, Tally};
 
 /// What the threads of `app::coverage` and `app::clock` have to record.
