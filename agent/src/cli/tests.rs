@@ -192,10 +192,11 @@ feed:2     8  -                 0  web        10.0.0.5:5432  -              -   
 
 #[test]
 fn status_finds_a_log_that_does_not_record() {
-    for (health, lost, exit, shown) in [
-        ("good", 0, Exit::Done, "  state      good\n  records    5 written, 0 lost\n"),
-        ("full", 0, Exit::Finding, "  state      disk full: nothing is recorded\n"),
-        ("good", 2, Exit::Finding, "  records    5 written, 2 lost\n"),
+    for (health, lost, unexplained, exit, shown) in [
+        ("good", 0, 0, Exit::Done, "  state      good\n  records    5 written, 0 lost\n"),
+        ("full", 0, 0, Exit::Finding, "  state      disk full: nothing is recorded\n"),
+        ("good", 2, 0, Exit::Finding, "  records    5 written, 2 lost\n"),
+        ("good", 0, 1, Exit::Finding, "0 allowed, 0 open, 1 unexplained\n"),
     ] {
         let status = json!({"response": "status", "status": {
             "version": "0.1.0", "pid": 1, "since": "2026-02-28T23:59:58.000000000Z",
@@ -204,12 +205,17 @@ fn status_finds_a_log_that_does_not_record() {
             "logins_throttled": 0, "cancels_dropped": 7, "namespaces": 1,
             "log_path": "/var/log/pgward/queries.jsonl",
             "log": {"health": health, "records": 5, "bytes": 6, "lost": lost},
+            "connects": {"ledger": "00000000000000ff", "seen": 9 + unexplained, "intercepted": 4,
+                "refused": 3, "failed": 2, "allowed": 0, "open": 0, "unexplained": unexplained,
+                "refusals": {"sessions_max": 3}, "failures": {"silent_probe": 2}},
             "counters": {"redirected": 4}}});
         let status: &'static str = status.to_string().leak();
         let asked = with_agent(status, |s, output| status::run_at(s, false, output));
         assert_eq!(asked.exit, exit);
         assert!(asked.data.contains(shown), "{}", asked.data);
         assert!(asked.data.contains("redirected   4\n"), "{}", asked.data);
+        let connects = "seen: 4 intercepted, 3 refused, 2 failed, 0 allowed, 0 open";
+        assert!(asked.data.contains(connects), "{}", asked.data);
         assert!(
             asked.data.contains("logins       2 failed, 3 refused, 0 throttled\n"),
             "{}",
@@ -218,7 +224,10 @@ fn status_finds_a_log_that_does_not_record() {
         assert!(asked.data.contains("cancels      7 dropped: unknown keys\n"), "{}", asked.data);
         let asked = with_agent(status, |s, output| status::run_at(s, true, output));
         let value: serde_json::Value = serde_json::from_str(&asked.data).expect("JSON");
-        assert_eq!(value["log"]["lost"], lost);
+        assert_eq!(
+            (&value["log"]["lost"], &value["connects"]["failures"]["silent_probe"]),
+            (&json!(lost), &json!(2))
+        );
         assert_eq!((&value["logins_refused"], &value["cancels_dropped"]), (&json!(3), &json!(7)));
     }
 }

@@ -7,7 +7,7 @@ use pgward_verify::cbor::{Entry, Value};
 use pgward_verify::store::{Epoch, ReadError};
 
 use crate::audit::chain::{LastSeal, SealKind};
-use crate::audit::ledger::{Coverage, HooksAction, LastHooks, Named, Previous};
+use crate::audit::ledger::{Coverage, HooksAction, LastHooks, Named, Previous, Seen};
 use crate::audit::schema::{EventKind, f};
 use crate::audit::time::WallNanos;
 
@@ -69,18 +69,16 @@ impl Past {
             }
             Some(EventKind::AgentStart) => {
                 *boot_id = text(f::BOOT_ID);
-                self.previous.stopped = false;
+                self.previous.saw(Seen::AgentStart);
             }
-            Some(EventKind::AgentStop) => self.previous.stopped = true,
-            Some(EventKind::Coverage) => {
-                let stopped = self.previous.stopped;
-                self.previous =
-                    Previous { coverage: Some(coverage(entry)), stopped, ..Previous::default() };
+            Some(EventKind::AgentStop) => self.previous.saw(Seen::AgentStop),
+            Some(EventKind::Coverage) => self.previous.saw(Seen::Coverage(coverage(entry))),
+            Some(EventKind::SessionStart | EventKind::Cancel) => {
+                self.previous.saw(Seen::Intercepted);
             }
-            Some(EventKind::SessionStart | EventKind::Cancel) => self.previous.tail.intercepted(),
             Some(EventKind::Refused) => {
                 let count = number(f::COUNT).unwrap_or(1);
-                self.previous.tail.refused(&text(f::REASON), count);
+                self.previous.saw(Seen::Refused { reason: &text(f::REASON), count });
             }
             Some(EventKind::Hooks) => {
                 if let Some(action) = HooksAction::named(&text(f::ACTION)) {
