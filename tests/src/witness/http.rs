@@ -1,6 +1,6 @@
 //! As much of HTTP/1.1 as a witness needs: one request a connection.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -27,10 +27,14 @@ pub(super) struct Response {
     pub(super) body: String,
 }
 
+/// Nobody holds a thread for ever.
+pub(super) fn be_patient(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(Some(PATIENCE))
+}
+
 impl Request {
-    pub(super) fn read(stream: &mut TcpStream) -> Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    pub(super) fn read(stream: &mut impl Read) -> Result<Self> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -63,7 +67,7 @@ impl Request {
     }
 }
 
-fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<()> {
+fn more(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<()> {
     let mut chunk = [0; 4096];
     let count = stream.read(&mut chunk)?;
     ensure!(count > 0, "closed early");
@@ -84,7 +88,7 @@ impl Response {
         Self { status: 409, kind: "text/x.tlog.size", body: format!("{size}\n") }
     }
 
-    pub(super) fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
+    pub(super) fn write(&self, stream: &mut impl Write) -> io::Result<()> {
         let Self { status, kind, body } = self;
         let length = body.len();
         write!(

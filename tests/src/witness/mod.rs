@@ -10,7 +10,7 @@ pub mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,14 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use rustls::ServerConfig;
 use sha2::{Digest, Sha256};
 
 use self::http::{Request, Response};
 use self::note::{COSIGNATURE, Note, Signed, Signer};
 use self::tree::Hash;
+use crate::pki::Files;
+use crate::tls;
 
 /// Most hashes of a proof.
 const PROOF_MAX: usize = 63;
@@ -84,6 +87,7 @@ struct Shared {
     signer: Signer,
     folder: PathBuf,
     state: Mutex<State>,
+    tls: Option<Arc<ServerConfig>>,
     stop: AtomicBool,
 }
 
@@ -107,6 +111,20 @@ struct Newest {
 impl Witness {
     /// Starts a witness on `address` that keeps its state in `folder`.
     pub fn start(address: &str, signer: Signer, folder: &Path) -> Result<Self> {
+        Self::start_with(address, signer, folder, None)
+    }
+
+    /// The same over TLS, with this certificate.
+    pub fn start_tls(address: &str, signer: Signer, folder: &Path, files: &Files) -> Result<Self> {
+        Self::start_with(address, signer, folder, Some(tls::server(files)?))
+    }
+
+    fn start_with(
+        address: &str,
+        signer: Signer,
+        folder: &Path,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("binding {address}"))?;
         let address = listener.local_addr()?;
         let mut state = State::default();
@@ -123,6 +141,7 @@ impl Witness {
             signer,
             folder: folder.to_owned(),
             state: Mutex::new(state),
+            tls,
             stop: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
@@ -133,7 +152,8 @@ impl Witness {
                     break;
                 }
                 let shared = own.clone();
-                thread::spawn(move || serve(&shared, stream));
+                // Who asked sees what went wrong: a connection that ends.
+                thread::spawn(move || drop(serve(&shared, stream)));
             }
         })?;
         Ok(Self { address, shared, acceptor: Some(acceptor) })
@@ -151,7 +171,8 @@ impl Witness {
 
     /// Submission and monitoring prefix.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Its verifier key.
@@ -267,7 +288,13 @@ impl Shared {
     }
 
     /// What a mood other than good does with a submission. `None`: nothing more is to be sent.
-    fn misbehave(&self, mood: Mood, body: &str, stream: &mut TcpStream) -> Option<Response> {
+    fn misbehave(
+        &self,
+        mood: Mood,
+        body: &str,
+        tcp: &TcpStream,
+        stream: &mut (impl Read + Write),
+    ) -> Option<Response> {
         let note = Submission::parse(body).ok().map(|submission| submission.note);
         let signed = note.as_ref().map(|note| note.body.clone()).unwrap_or_default();
         let response = match mood {
@@ -295,12 +322,12 @@ impl Shared {
                 return None;
             }
             Mood::Silent => {
-                self.until_closed(stream, b"");
+                self.until_closed(tcp, stream, b"");
                 return None;
             }
             Mood::Slow => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
-                self.until_closed(stream, b"x");
+                self.until_closed(tcp, stream, b"x");
                 return None;
             }
         };
@@ -315,9 +342,8 @@ impl Shared {
     }
 
     /// Writes `drip` again and again, until the other end closes or this one stops.
-    fn until_closed(&self, stream: &mut TcpStream, drip: &[u8]) {
-        use std::io::Read as _;
-        let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
+    fn until_closed(&self, tcp: &TcpStream, stream: &mut (impl Read + Write), drip: &[u8]) {
+        let _ = tcp.set_read_timeout(Some(Duration::from_millis(20)));
         while !self.stopped() {
             let mut byte = [0];
             match stream.read(&mut byte) {
@@ -337,20 +363,34 @@ impl Shared {
     }
 }
 
-fn serve(shared: &Shared, mut stream: TcpStream) {
-    let Ok(request) = Request::read(&mut stream) else {
-        let _ = Response::status(400).write(&mut stream);
-        return;
+fn serve(shared: &Shared, mut stream: TcpStream) -> Result<()> {
+    let tcp = stream.try_clone()?;
+    http::be_patient(&tcp)?;
+    match &shared.tls {
+        None => answer(shared, &tcp, &mut stream),
+        Some(config) => {
+            let mut encrypted = tls::accept(config, stream)?;
+            answer(shared, &tcp, &mut encrypted)?;
+            encrypted.conn.send_close_notify();
+            Ok(encrypted.flush()?)
+        }
+    }
+}
+
+fn answer(shared: &Shared, tcp: &TcpStream, stream: &mut (impl Read + Write)) -> Result<()> {
+    let Ok(request) = Request::read(stream) else {
+        return Ok(Response::status(400).write(stream)?);
     };
     let mood = shared.state().mood;
     let response = match (request.method.as_str(), request.path.as_str()) {
-        ("POST", "/add-checkpoint") => shared.misbehave(mood, &request.body, &mut stream),
+        ("POST", "/add-checkpoint") => shared.misbehave(mood, &request.body, tcp, stream),
         ("GET", path) => Some(shared.checkpoint(path)),
         ("POST", _) => Some(Response::status(404)),
         _ => Some(Response::status(405)),
     };
-    if let Some(response) = response {
-        let _ = response.write(&mut stream);
+    match response {
+        Some(response) => Ok(response.write(stream)?),
+        None => Ok(()),
     }
 }
 

@@ -11,9 +11,13 @@ use pgward::audit::anchors::{
     Alarm, CopyError, CosignatureError, Cosigned, Known, Place, Witness, WitnessError, WitnessKey,
 };
 use pgward::config::AnchorWitness;
+use pgward_tests::pki::{Pki, Server};
 use pgward_tests::witness::note::{COSIGNATURE, Signer};
 use pgward_tests::witness::{self, Asked, Mood};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
+use ureq::tls::Certificate;
 
 use crate::Result;
 use crate::log::{HOST, Log};
@@ -298,6 +302,37 @@ fn a_key_that_is_not_the_witness_s_believes_nothing() -> Result {
     );
     assert_eq!(scene.cosigned(), None);
     Ok(())
+}
+
+#[test]
+fn over_tls_the_witness_has_to_prove_itself() -> Result {
+    let (log, state, epoch) = (Log::new(100, 0, 0), tempfile::tempdir()?, tempfile::tempdir()?);
+    let pki = Pki::new(&[])?;
+    let roots = CertificateDer::pem_file_iter(pki.roots())?
+        .map(|der| Ok(Certificate::from_der(&der?).to_owned()))
+        .collect::<Result<Vec<_>>>()?;
+    let tried = |files: Server, roots: &[Certificate<'static>]| -> Result<_> {
+        let signer = Signer::new(NAME, &[7; 32])?;
+        let files = pki.server(files);
+        let server = witness::Witness::start_tls("127.0.0.1:0", signer, state.path(), &files)?;
+        server.trust(HOST, &log.public()?);
+        let settings = AnchorWitness { url: server.url(), key: WitnessKey::parse(&server.vkey())? };
+        let cosigned = Arc::new(Cosigned::new(epoch.path()));
+        let mut client =
+            Witness::with_limit(&settings, Arc::new(log.clone()), cosigned, roots, LIMIT);
+        Ok(client.copy(&log.at(10)?))
+    };
+    for (files, roots) in [
+        (Server::UnknownIssuer, &roots[..]),
+        (Server::OtherName, &roots),
+        (Server::Expired, &roots),
+        (Server::Good, &[]),
+    ] {
+        let error = tried(files, roots)?.err().with_context(|| format!("{files:?} passed"))?;
+        let unanswered = matches!(error, CopyError::Witness(WitnessError::Unanswered(_)));
+        assert!(unanswered, "{files:?}: {error}");
+    }
+    Ok(tried(Server::Good, &roots)??)
 }
 
 #[test]

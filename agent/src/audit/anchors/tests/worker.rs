@@ -180,3 +180,51 @@ fn one_that_hangs_holds_up_nobody() {
     drop(anchors);
     drop(results);
 }
+
+#[test]
+fn lag_is_that_of_the_best_anchor_that_counts() {
+    let status = |kind: &str, lag_ms| AnchorStatus {
+        name: kind.to_owned(),
+        kind: kind.to_owned(),
+        size: None,
+        copied: None,
+        lag_ms,
+        error: None,
+        failures: 0,
+        busy_ms: None,
+        alarm: None,
+    };
+    assert_eq!(anchor_lag_ms(&[]), None);
+    assert_eq!(anchor_lag_ms(&[status("print", 1)]), None);
+    let all = [status("print", 1), status("witness", 70), status("database", 60)];
+    assert_eq!(anchor_lag_ms(&all), Some(60));
+}
+
+/// The clock of the lag is that of the newest checkpoint which is held, not that of the copy.
+#[test]
+fn lag_ends_with_a_copy_and_stays_away_while_the_log_rests() {
+    let scene = Scene::new(Duration::ZERO);
+    assert_eq!((scene.status().lag_ms, scene.status().copied), (0, None));
+    scene.offer(1);
+    assert_eq!(scene.given(), 1);
+    // It is under way: lag grows until it is done.
+    let begun = Instant::now();
+    while scene.status().lag_ms < 20 {
+        assert!(begun.elapsed() < PATIENCE, "it does not grow");
+        std::thread::yield_now();
+    }
+    scene.answer(Ok(()));
+    scene.settle();
+    assert!(scene.status().copied.is_some());
+    let before = scene.status().lag_ms;
+    assert!(before >= 20, "{before}");
+    // The same checkpoint again, newest just now.
+    let begun = Instant::now();
+    loop {
+        scene.offer(1);
+        if scene.status().lag_ms < before {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it stays");
+    }
+}
