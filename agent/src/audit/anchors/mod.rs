@@ -29,17 +29,11 @@ mod witness;
 mod worker;
 
 use std::{
-    path::Path,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use thiserror::Error;
-
-use crate::{
-    config::{Anchor, AnchorPlace},
-    net::{destinations::Destinations, dial::Dialer},
-};
 
 pub use checkpoint::{Checkpoint, CheckpointError, NOTE_BYTES_MAX};
 pub use cosignature::{
@@ -235,38 +229,6 @@ pub struct Ready {
     pub every: Duration,
     /// The place.
     pub place: Box<dyn Place>,
-}
-
-/// What anchors of the configuration are made with.
-pub struct Means<'m> {
-    /// Destinations of the configuration.
-    pub destinations: &'m Destinations,
-    /// Connects to databases. `None` where no kernel side is attached.
-    pub dialer: Option<Dialer>,
-    /// Proofs of the log.
-    pub proofs: Arc<dyn ProofSource>,
-    /// Folder of the epoch, for the file `cosigned`.
-    pub epoch: &'m Path,
-}
-
-/// Makes the anchors of the configuration. Nothing is connected yet: one that is away is no error.
-pub fn ready(anchors: &[Anchor], means: &Means<'_>) -> Result<Vec<Ready>, CopyError> {
-    let cosigned = Arc::new(Cosigned::new(means.epoch));
-    let ready = anchors.iter().map(|anchor| {
-        let place: Box<dyn Place> = match &anchor.place {
-            AnchorPlace::Print(to) => Box::new(Printer::new(*to)),
-            AnchorPlace::File(path) => Box::new(Folder::new(path.clone())),
-            AnchorPlace::Database(settings) => {
-                Box::new(Database::new(settings, means.destinations, means.dialer.clone())?)
-            }
-            AnchorPlace::Witness(settings) => {
-                Box::new(Witness::new(settings, means.proofs.clone(), cosigned.clone())?)
-            }
-        };
-        let (name, kind) = (anchor.name.clone(), anchor.place.kind());
-        Ok(Ready { name, kind, every: anchor.every, place })
-    });
-    ready.collect()
 }
 
 /// The threads of all anchors. Dropping it asks them to stop and does not wait: one may hang in the
