@@ -1,6 +1,8 @@
 //! Times of records: wall clock and time since boot, apart from each other, and the one place that
 //! reads the clocks.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use nix::time::{ClockId, clock_gettime};
 
 /// Wall time: nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Good until the year
@@ -30,6 +32,19 @@ impl Now {
             boot: BootNanos(nanos(ClockId::CLOCK_BOOTTIME)),
         }
     }
+}
+
+/// Number of the state of the clock that was recorded last, see [`clock_state`].
+static CLOCK_STATE: AtomicU64 = AtomicU64::new(0);
+
+/// Number of the `clock` record in force, 0 before the first: every record names it.
+pub fn clock_state() -> u64 {
+    CLOCK_STATE.load(Ordering::Relaxed)
+}
+
+/// A state of the clock was recorded.
+pub fn set_clock_state(number: u64) {
+    CLOCK_STATE.store(number, Ordering::Relaxed);
 }
 
 impl WallNanos {

@@ -93,6 +93,19 @@ pub enum AuditMode {
     Async,
 }
 
+impl AuditMode {
+    /// Its number in entries.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Strict => 0,
+            Self::Group => 1,
+            Self::Overlap => 2,
+            Self::Async => 3,
+            Self::Default => 4,
+        }
+    }
+}
+
 /// How values are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueMode {
@@ -225,6 +238,26 @@ impl AnchorPlace {
                 !["localhost", "127.", "[::1]"].iter().any(|here| host.starts_with(here))
             }
         }
+    }
+}
+
+impl Audit {
+    /// When statements of a session go: by the first rule that matches it and says so.
+    pub fn mode_for(&self, destination: &str, database: &[u8], user: &[u8]) -> AuditMode {
+        let mut rules = self.rules.iter().filter(|rule| rule.matches(destination, database, user));
+        rules.find_map(|rule| rule.mode).unwrap_or(self.mode)
+    }
+}
+
+impl AuditRule {
+    /// Whether it is about such a session.
+    pub fn matches(&self, destination: &str, database: &[u8], user: &[u8]) -> bool {
+        let same = |wanted: &Option<String>, found: &[u8]| {
+            wanted.as_ref().is_none_or(|wanted| wanted.as_bytes() == found)
+        };
+        same(&self.destination, destination.as_bytes())
+            && same(&self.database, database)
+            && same(&self.user, user)
     }
 }
 

@@ -15,12 +15,12 @@ use std::{
 };
 
 use pgward_common::Actor;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use crate::{
     attrib::{Identity, RETRY_AFTER, Resolver},
-    audit::Json,
+    audit::{Encoded, schema::ACTOR},
 };
 
 /// Threads that look up.
@@ -34,9 +34,7 @@ const KNOWN_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Who {
     /// All that is known, and what is not, for records of sessions.
-    pub full: Json,
-    /// The part that each statement carries.
-    pub compact: Json,
+    pub full: Encoded,
     /// The part that tables show.
     pub brief: Brief,
 }
@@ -44,12 +42,12 @@ pub struct Who {
 /// Two are the same when their records say the same of them.
 impl PartialEq for Who {
     fn eq(&self, other: &Self) -> bool {
-        self.compact == other.compact
+        self.brief == other.brief
     }
 }
 
-/// The part of an identity that each statement carries: enough to find the process in the session records.
-#[derive(Clone, Debug, Serialize)]
+/// The part of an identity that tables show: enough to find the process again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Brief {
     /// Process id.
     pub pid: u32,
@@ -67,8 +65,12 @@ pub struct Brief {
     /// User id.
     pub uid: u32,
     /// Name of the container, or its id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_container")]
     pub container: Option<String>,
+}
+
+fn as_container<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(name.iter().map(|name| ("name", name)))
 }
 
 type Key = (u32, u64, u64);
@@ -162,9 +164,9 @@ impl Who {
             container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
         };
         // Every text in an identity is bounded; should one still be too long, the record keeps the brief form.
-        match Json::render(identity) {
-            Ok(full) => Self { full, compact: brief.rendered(), brief },
-            Err(_) => Self { full: brief.rendered(), compact: brief.rendered(), brief },
+        match Encoded::object(ACTOR, identity) {
+            Ok(full) => Self { full, brief },
+            Err(_) => Self { full: brief.encoded(), brief },
         }
     }
 
@@ -180,13 +182,13 @@ impl Who {
             uid: actor.uid,
             container: None,
         };
-        Self { full: brief.rendered(), compact: brief.rendered(), brief }
+        Self { full: brief.encoded(), brief }
     }
 }
 
 impl Brief {
-    fn rendered(&self) -> Json {
-        Json::render(self).expect("a path and two names are within the limit of a record")
+    fn encoded(&self) -> Encoded {
+        Encoded::object(ACTOR, self).expect("a path and two names are within the limit of a record")
     }
 }
 

@@ -26,11 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     identify::Who,
     leg::Leg,
-    recorder::{Decided, Recorder},
+    recorder::{Decided, Gate, Recorder},
     worker::with_scratch,
 };
 use crate::{
-    audit::NotRecorded,
+    audit::{NotRecorded, Recorded},
     pg::{self, Session},
 };
 
@@ -105,6 +105,10 @@ pub struct Relay<C, S> {
     recorder: Recorder,
     up: Pump,
     down: Pump,
+    /// What must be durable before the server gets more.
+    go: Gate,
+    /// What must be durable before the client gets more.
+    answer: Gate,
     /// What was sent or is kept for the client so far ends inside of a message. What was released just before an error is not
     /// among it.
     client_is_mid_message: bool,
@@ -131,7 +135,8 @@ struct Pump {
 }
 
 impl Pump {
-    fn unsent(&self) -> &[u8] {
+    /// What may be written, for whoever can show that it is recorded.
+    fn unsent(&self, _recorded: &Recorded) -> &[u8] {
         &self.held[self.start..self.start + self.cleared]
     }
 
@@ -166,12 +171,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     /// A relay between two connected streams, behind the handshake. `from_client` and `from_server` were read from them already
-    /// and belong to the session.
+    /// and belong to the session. `start` and `login` prove that its first records are durable.
     pub fn new(
         mut client: C,
         server: S,
         session: Session,
         mut recorder: Recorder,
+        (start, login): (Recorded, Recorded),
         from_client: &[u8],
         from_server: &[u8],
     ) -> Self {
@@ -190,6 +196,8 @@ where
             recorder,
             up,
             down,
+            go: Gate::new(start),
+            answer: Gate::new(login),
             client_is_mid_message: false,
             client_lost: None,
             discarded: 0,
@@ -213,6 +221,7 @@ where
     pub fn finish(mut self) -> Finished<C> {
         self.recorder.look_at_clocks();
         let now = self.recorder.now();
+        self.recorder.sent_until(self.session.frontend_offset() - self.up.cleared as u64);
         self.session.handle_close(now.boot.0);
         while let Some(event) = self.session.poll_event() {
             // The session ends anyway: a failing log can't end it twice.
@@ -253,7 +262,11 @@ where
     /// Client to server.
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
         if self.up.cleared > 0 {
-            return Ok(match Pin::new(&mut self.server).poll_write(cx, self.up.unsent()) {
+            let recorder = &self.recorder;
+            let asked = self.go.poll(cx, |ticket, cx| recorder.poll_may_go(ticket, cx));
+            let Poll::Ready(recorded) = asked else { return Ok(Step::Idle) };
+            let unsent = self.up.unsent(recorded?);
+            return Ok(match Pin::new(&mut self.server).poll_write(cx, unsent) {
                 Poll::Pending => Step::Idle,
                 Poll::Ready(Ok(count)) => {
                     self.up.sent(count);
@@ -307,12 +320,17 @@ where
                 }
                 let bytes = &scratch[..count];
                 let released = self.look_up(bytes)?;
-                let written = match released {
-                    0 => 0,
-                    _ => match Pin::new(&mut self.server).poll_write(cx, &bytes[..released]) {
-                        Poll::Ready(Ok(written)) => written,
-                        Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
-                    },
+                let recorder = &self.recorder;
+                let asked = self.go.poll(cx, |ticket, cx| recorder.poll_may_go(ticket, cx));
+                let written = match (released, asked) {
+                    (0, _) | (_, Poll::Pending) => 0,
+                    (_, Poll::Ready(recorded)) => {
+                        let released = let_go(&bytes[..released], recorded?);
+                        match Pin::new(&mut self.server).poll_write(cx, released) {
+                            Poll::Ready(Ok(written)) => written,
+                            Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
+                        }
+                    }
                 };
                 self.up.keep(&bytes[written..], released - written);
                 Ok(Step::Progress)
@@ -336,6 +354,7 @@ where
             }
             if !decided && (passed == 0 || released == bytes.len()) {
                 self.up.waiting = released < bytes.len();
+                self.go.close(self.recorder.take_to_go());
                 if self.recorder.saturated() {
                     self.recording = Some(self.recorder.taken());
                 }
@@ -347,7 +366,11 @@ where
     /// Server to client.
     fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
         if self.down.cleared > 0 {
-            return Ok(match Pin::new(&mut self.client).poll_write(cx, self.down.unsent()) {
+            let recorder = &self.recorder;
+            let asked = self.answer.poll(cx, |ticket, cx| recorder.poll_may_answer(ticket, cx));
+            let Poll::Ready(recorded) = asked else { return Ok(Step::Idle) };
+            let unsent = self.down.unsent(recorded?);
+            return Ok(match Pin::new(&mut self.client).poll_write(cx, unsent) {
                 Poll::Pending => Step::Idle,
                 Poll::Ready(Ok(count)) => {
                     self.down.sent(count);
@@ -406,12 +429,17 @@ where
                 }
                 let bytes = &scratch[..count];
                 let released = self.look_down(bytes)?;
-                let written = match released {
-                    0 => 0,
-                    _ => match Pin::new(&mut self.client).poll_write(cx, &bytes[..released]) {
-                        Poll::Ready(Ok(written)) => written,
-                        Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
-                    },
+                let recorder = &self.recorder;
+                let asked = self.answer.poll(cx, |ticket, cx| recorder.poll_may_answer(ticket, cx));
+                let written = match (released, asked) {
+                    (0, _) | (_, Poll::Pending) => 0,
+                    (_, Poll::Ready(recorded)) => {
+                        let released = let_go(&bytes[..released], recorded?);
+                        match Pin::new(&mut self.client).poll_write(cx, released) {
+                            Poll::Ready(Ok(written)) => written,
+                            Poll::Pending | Poll::Ready(Err(_)) => 0, // met again at the next attempt
+                        }
+                    }
                 };
                 self.down.keep(&bytes[written..], released - written);
                 self.client_is_mid_message = self.session.backend_is_mid_message();
@@ -431,6 +459,7 @@ where
                 self.recorder.event(event, now)?;
             }
             if passed == 0 || released == bytes.len() {
+                self.answer.close(self.recorder.take_to_answer());
                 return Ok(released);
             }
         }
@@ -476,6 +505,11 @@ where
             }
         }
     }
+}
+
+/// What may be written, for whoever can show that it is recorded.
+fn let_go<'b>(bytes: &'b [u8], _recorded: &Recorded) -> &'b [u8] {
+    bytes
 }
 
 /// What is left of a relay.

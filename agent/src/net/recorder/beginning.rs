@@ -5,8 +5,11 @@ use std::sync::Arc;
 use pgward_common::Flow;
 
 use crate::{
-    audit::{BoundLeg, Confidence, Handshake, HandshakeKind, Json, SessionStart, Tier},
-    config::{Destination, WeakMethod},
+    audit::{
+        Authentication, BoundLeg, Confidence, Encoded, EndReason, Handshake, HandshakeKind,
+        SessionStart, Tier,
+    },
+    config::{Audit, AuditMode, Destination, WeakMethod},
     net::{dial, registry},
     pg::{
         handshake::{
@@ -15,6 +18,7 @@ use crate::{
         },
         startup::Parameters,
     },
+    sql::lex::{Encoding, Strings},
     tls,
 };
 
@@ -57,12 +61,13 @@ impl Hello<'_> {
 }
 
 /// All that the record will say.
+#[derive(Default)]
 pub(super) struct Beginning {
     database_user: Box<[u8]>,
     database: Box<[u8]>,
     application_name: Option<Box<[u8]>>,
     options: Option<Box<[u8]>>,
-    destination: Arc<Destination>,
+    destination: Option<Arc<Destination>>,
     client_tls: Option<String>,
     server_name: Option<String>,
     server_version: Option<Box<[u8]>>,
@@ -74,6 +79,13 @@ pub(super) struct Beginning {
     pub(super) how: Option<How>,
     pub(super) minor: u16,
     pub(super) backend_pid: Option<u32>,
+    /// The server says that backslashes are nothing special in plain strings.
+    standard_strings: bool,
+    /// Minor version that the client asked for.
+    asked_minor: u16,
+    /// `session_start` is recorded.
+    pub(super) started: bool,
+    /// `authentication` is.
     pub(super) recorded: bool,
 }
 
@@ -84,7 +96,7 @@ impl Beginning {
             database: hello.database().into(),
             application_name: hello.parameters.value(b"application_name").map(Into::into),
             options: hello.parameters.value(b"options").map(Into::into),
-            destination: hello.destination.clone(),
+            destination: Some(hello.destination.clone()),
             client_tls: hello.tls.map(described),
             server_name: hello.server_name.map(str::to_owned),
             server_version: None,
@@ -96,6 +108,9 @@ impl Beginning {
             how: None,
             minor: hello.minor,
             backend_pid: None,
+            standard_strings: false,
+            asked_minor: hello.minor,
+            started: false,
             recorded: false,
         }
     }
@@ -108,16 +123,44 @@ impl Beginning {
         match name {
             b"client_encoding" => self.client_encoding = Some(value),
             b"server_version" => self.server_version = Some(value),
+            b"standard_conforming_strings" => self.standard_strings = &*value == b"on",
             _ => {}
         }
     }
 
-    pub(super) fn record<'a>(
+    /// When statements of this session go.
+    pub(super) fn mode(&self, audit: &Audit) -> AuditMode {
+        audit.mode_for(self.destination_name(), &self.database, &self.database_user)
+    }
+
+    pub(super) fn destination_name(&self) -> &str {
+        self.destination.as_ref().map_or("", |destination| &destination.name)
+    }
+
+    /// How the server reads the bytes of a text.
+    pub(super) fn lexis(&self) -> (Encoding, Strings) {
+        let encoding = self.client_encoding.as_deref().map_or(Encoding::Unsafe, Encoding::named);
+        let strings = if self.standard_strings { Strings::Standard } else { Strings::Unsure };
+        (encoding, strings)
+    }
+
+    /// `client_encoding`, where it is known and not UTF8.
+    pub(super) fn encoding(&self) -> Option<Box<[u8]>> {
+        self.client_encoding.clone().filter(|encoding| &**encoding != b"UTF8")
+    }
+
+    /// Role and database.
+    pub(super) fn names(&self) -> (&[u8], &[u8]) {
+        (&self.database_user, &self.database)
+    }
+
+    pub(super) fn start<'a>(
         &'a self,
-        actor: &'a Json,
+        actor: &'a Encoded,
         tier: Tier,
         confidence: Confidence,
         flow: &Flow,
+        mode: AuditMode,
     ) -> SessionStart<'a> {
         SessionStart {
             actor,
@@ -129,17 +172,36 @@ impl Beginning {
             database_user: &self.database_user,
             database: &self.database,
             application_name: self.application_name.as_deref(),
+            protocol: (3, self.asked_minor),
+            destination_name: self.destination_name(),
+            client_tls: self.client_tls.as_deref(),
+            server_name: self.server_name.as_deref(),
+            options: self.options.as_deref(),
+            connect: None,
+            audit_mode: mode.number(),
+        }
+    }
+
+    /// `failed`: why the client is not logged in, more about it, and what it hears.
+    pub(super) fn authentication<'a>(
+        &'a self,
+        failed: Option<(EndReason, Option<&'a str>, Option<[u8; 5]>)>,
+    ) -> Authentication<'a> {
+        let (reason, detail, sqlstate) = match failed {
+            None => (None, None, None),
+            Some((reason, detail, sqlstate)) => (Some(reason.name()), detail, sqlstate),
+        };
+        Authentication {
+            authentication: self.demand.map_or("unknown", Demand::name),
+            handshake: self.how.map(|how| self.handshake(how)),
+            reason,
+            detail,
+            sqlstate,
             client_encoding: self.client_encoding.as_deref(),
             server_version: self.server_version.as_deref(),
             protocol: (3, self.minor),
-            authentication: self.demand.map_or("unknown", Demand::name),
-            handshake: self.how.map(|how| self.handshake(how)),
-            client_tls: self.client_tls.as_deref(),
             server_tls: self.server_tls.as_deref(),
             server_verified: self.server_verified,
-            server_name: self.server_name.as_deref(),
-            destination_name: &self.destination.name,
-            options: self.options.as_deref(),
             backend_pid: self.backend_pid,
         }
     }
@@ -180,7 +242,7 @@ impl Beginning {
             | Demand::OtherSasl
             | Demand::Obsolete => return None,
         };
-        let exception = self.destination.exception(&self.database_user, method);
+        let exception = self.destination.as_ref()?.exception(&self.database_user, method);
         Some(exception.map_or("any method is accepted", |exception| &exception.reason))
     }
 }

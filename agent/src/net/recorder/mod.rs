@@ -4,13 +4,20 @@
 //! `shared_with`, see `turns`.
 
 use std::sync::{Arc, atomic::Ordering};
+use std::task::{Context, Poll};
 
 use pgward_common::{Flow, WriterChanged};
 
 mod beginning;
+mod gate;
+mod outcomes;
+mod statements;
+mod texts;
 
 use beginning::Beginning;
 pub use beginning::{Hello, described};
+pub use gate::Gate;
+use statements::Statements;
 
 use super::{
     identify::{Answer, Identifier, Who},
@@ -21,19 +28,23 @@ use super::{
 };
 use crate::{
     audit::{
-        BootNanos, Confidence, Copied, EndReason, Excerpt, Json, NotRecorded, Now, Outcome,
-        Parameter, ParameterSource, Parameters, Recorded, ResultPart, SessionEnd, SessionId,
-        SessionSeq, Sink, Statement, StatementKind, TextState, Tier, Transaction, WallNanos,
+        BootNanos, Confidence, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
+        SessionId, SessionMark, SessionSeq, SessionStart, Sink, Ticket, Tier, WallNanos, Writer,
+        ledger::{Connect, Failure},
+        values::{Keyring, Party, SessionValues, Stored},
     },
-    config,
+    config::{self, AuditMode},
     pg::{
-        Session,
-        backend::TransactionStatus,
-        handshake,
-        session::{self as core, Decision, Event, State, StatementId},
+        Session, handshake,
+        session::{Decision, Event, State, StatementId},
     },
     tls,
 };
+
+/// Entries of a session between two marks.
+const MARK_ENTRIES: u64 = 1_000;
+/// Time between two marks of a session that goes on, nanoseconds.
+const MARK_NANOS: u64 = 300_000_000_000;
 
 /// What a worker gives to each of its sessions.
 #[derive(Clone)]
@@ -42,6 +53,8 @@ pub struct Recording {
     pub sink: Sink,
     /// What is recorded of statements.
     pub audit: Arc<config::Audit>,
+    /// Keys of values.
+    pub keyring: Keyring,
     /// Looks writers up.
     pub identifier: Arc<Identifier>,
     /// Best tier at work.
@@ -61,8 +74,24 @@ pub struct Recorder {
     registration: Registration,
     changes: std::collections::VecDeque<WriterChanged>,
     turns: Turns<Arc<Who>>,
+    /// Processes other than the opener that wrote, with the `seq` of the records that name them.
+    writers: Vec<(Arc<Who>, u64)>,
     beginning: Beginning,
-    statements: u64,
+    mode: AuditMode,
+    values: SessionValues,
+    /// The key of its values is on its way to the disk.
+    key_stored: Option<Stored>,
+    statements: Statements,
+    /// The newest record that must be durable before what the client sent goes on.
+    to_go: Option<Ticket>,
+    /// The newest record that must be durable before what the server answered goes on.
+    to_answer: Option<Ticket>,
+    /// What lies behind this offset of the client's stream never went to the server.
+    unsent_from: Option<u64>,
+    /// `seq` and time of the last mark.
+    marked: (u64, u64),
+    /// Until the session's start is recorded.
+    connect: Option<Connect>,
     sqlstate: Option<[u8; 5]>,
     terminated: bool,
     state: State,
@@ -87,11 +116,16 @@ impl Recorder {
         opener: Arc<Who>,
         registration: Registration,
         hello: Hello<'_>,
-    ) -> Self {
+    ) -> Result<Self, NotRecorded> {
         let beginning = Beginning::new(&hello);
+        let mode = beginning.mode(&recording.audit);
         let _ = entry.shown.startup.set(hello.shown());
         let seq = SessionSeq::new(entry.shown.id);
-        Self {
+        let (user, database) = beginning.names();
+        let party = Party { destination: beginning.destination_name(), database, user };
+        let begun = SessionValues::begin(&recording.keyring, &recording.audit, seq.id(), &party);
+        let (values, key_stored) = begun.map_err(|_| NotRecorded::NoKeys)?;
+        Ok(Self {
             recording,
             seq,
             entry,
@@ -101,14 +135,29 @@ impl Recorder {
             registration,
             changes: std::collections::VecDeque::new(),
             turns: Turns::new(opener),
+            writers: Vec::new(),
             beginning,
-            statements: 0,
+            mode,
+            values,
+            key_stored,
+            statements: Statements::default(),
+            to_go: None,
+            to_answer: None,
+            unsent_from: None,
+            marked: (0, Now::read().boot.0),
+            connect: None,
             sqlstate: None,
             terminated: false,
             state: State::Startup,
             now: Now::read(),
             ended: false,
-        }
+        })
+    }
+
+    /// The connect that its first record accounts for.
+    pub fn of_connect(mut self, connect: Connect) -> Self {
+        self.connect = Some(connect);
+        self
     }
 
     /// Its session.
@@ -128,7 +177,7 @@ impl Recorder {
 
     /// Whether the session took its first request.
     pub fn is_ready(&self) -> bool {
-        self.beginning.recorded
+        self.beginning.recorded && self.beginning.how.is_some()
     }
 
     /// Whether the client said goodbye.
@@ -196,21 +245,63 @@ impl Recorder {
     }
 
     /// Records what is to be recorded of an event. A statement that waits gets its decision.
+    ///
+    /// The decision is only that it may take its turn: its bytes go when [`Recorder::poll_may_go`] says so.
     pub fn event(&mut self, event: Event, now: Now) -> Result<Option<Decided>, NotRecorded> {
         match event {
             Event::StatementReady(ready) => {
-                // The seam for policy and for the durable intent: today every statement goes as long as it can be recorded.
                 self.recording.sink.check()?;
+                let put = self.intent(&ready, now);
+                self.or_without(put)?;
                 return Ok(Some(Decided { id: ready.id, decision: Decision::Forward }));
             }
             Event::StatementDone(statement) => {
-                let _: Recorded = self.statement(&statement, now)?;
+                let put = self.outcome(&statement, now);
+                self.or_without(put)?;
             }
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::ServerError { fatal: _, sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
         }
         Ok(None)
+    }
+
+    /// What could not be recorded, and is counted as lost, may happen where the configuration says so.
+    fn or_without(&self, put: Result<(), NotRecorded>) -> Result<(), NotRecorded> {
+        put.or_else(|error| self.recording.sink.without(error).map(drop))
+    }
+
+    /// The newest record that must be durable before what the client sent so far goes on, once.
+    pub fn take_to_go(&mut self) -> Option<Ticket> {
+        self.to_go.take()
+    }
+
+    /// The newest record that must be durable before what the server answered so far goes on, once.
+    pub fn take_to_answer(&mut self) -> Option<Ticket> {
+        self.to_answer.take()
+    }
+
+    /// Whether what belongs to `ticket` may go to the server.
+    pub fn poll_may_go(
+        &self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Recorded, NotRecorded>> {
+        self.recording.sink.poll_may_go(self.mode, ticket, cx)
+    }
+
+    /// Whether what belongs to `ticket` may go to the client.
+    pub fn poll_may_answer(
+        &self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Recorded, NotRecorded>> {
+        self.recording.sink.poll_durable(ticket, cx)
+    }
+
+    /// Only what lies before `offset` of the client's stream went to the server.
+    pub fn sent_until(&mut self, offset: u64) {
+        self.unsent_from = Some(offset);
     }
 
     /// Takes note of what a handshake came to know.
@@ -248,15 +339,104 @@ impl Recorder {
         self.beginning.login = Some(login.into());
     }
 
-    /// The session takes its first request: there is no forwarding before this is recorded.
-    pub fn session_start(&mut self) -> Result<Recorded, NotRecorded> {
-        self.beginning.recorded = true;
-        let now = self.now;
-        let confidence = self.confidence();
+    /// The client sent its startup packet: nothing is done about it before this is durable.
+    pub async fn session_start(&mut self) -> Result<Recorded, NotRecorded> {
+        let put = self.put_session_start();
+        if let Some(stored) = self.key_stored.take() {
+            // With `on_full = "allow"` a session goes on whose values may never be read.
+            let stored = stored.await.map_err(|_| NotRecorded::NoKeys);
+            stored.or_else(|error| self.recording.sink.without(error).map(drop))?;
+        }
+        self.durable(put).await
+    }
+
+    /// Waits until a record is durable, or may be done without.
+    async fn durable(&self, put: Result<Ticket, NotRecorded>) -> Result<Recorded, NotRecorded> {
+        match put {
+            Ok(ticket) => self.recording.sink.durable(ticket).await,
+            Err(error) => self.recording.sink.without(error),
+        }
+    }
+
+    fn put_session_start(&mut self) -> Result<Ticket, NotRecorded> {
+        self.beginning.started = true;
         let opener = self.turns.opener().clone();
-        let flow = &self.flow;
-        let record = self.beginning.record(&opener.full, self.recording.tier, confidence, flow);
-        self.recording.sink.record(&self.seq.stamp(now), &record)
+        let beginning = std::mem::take(&mut self.beginning);
+        let tier = self.recording.tier;
+        let connect = self.connect.take();
+        let record = SessionStart {
+            connect: connect.as_ref().map(Connect::number),
+            ..beginning.start(&opener.full, tier, self.confidence(), &self.flow, self.mode)
+        };
+        let put = self.put(&record);
+        self.beginning = beginning;
+        if let Some(connect) = connect {
+            match &put {
+                Ok(_) => connect.session(),
+                Err(_) => connect.failed(Failure::NotRecorded),
+            }
+        }
+        put
+    }
+
+    /// The client is logged in: it does not hear of it, and its first request is not taken, before this is durable.
+    pub async fn authenticated(&mut self) -> Result<Recorded, NotRecorded> {
+        let put = self.put_authentication(None);
+        self.durable(put).await
+    }
+
+    /// The client is not logged in: it hears of it when this is durable, or cannot be.
+    pub async fn not_authenticated(&mut self, end: &Ended<'_>) {
+        if !self.beginning.started || self.beginning.recorded {
+            return;
+        }
+        self.look_at_clocks();
+        let put = self.put_authentication(Some(end));
+        // It hears of it in any case: nothing of what it asked for is done.
+        let _: Result<Recorded, NotRecorded> = self.durable(put).await;
+    }
+
+    fn put_authentication(&mut self, failed: Option<&Ended<'_>>) -> Result<Ticket, NotRecorded> {
+        self.beginning.recorded = true;
+        let beginning = std::mem::take(&mut self.beginning);
+        let failed = failed.map(|end| (end.reason, end.detail, end.sqlstate.or(self.sqlstate)));
+        let put = self.put(&beginning.authentication(failed));
+        self.beginning = beginning;
+        put
+    }
+
+    /// Records something of this session.
+    fn put<'r>(&mut self, record: impl Into<Record<'r>>) -> Result<Ticket, NotRecorded> {
+        let put = self.recording.sink.record(&self.seq.stamp(self.now), record)?;
+        self.seq.recorded(&put.leaf);
+        Ok(put.ticket)
+    }
+
+    /// The record that names a process: the one of the session's start for its opener, else one of its own.
+    fn writer(&mut self, who: &Arc<Who>, tier: Tier) -> Result<u64, NotRecorded> {
+        if who == self.turns.opener() {
+            return Ok(0);
+        }
+        if let Some((_, seq)) = self.writers.iter().find(|(known, _)| known == who) {
+            return Ok(*seq);
+        }
+        let seq = self.seq.next();
+        self.put(&Writer { actor: &who.full, tier })?;
+        self.writers.push((who.clone(), seq));
+        Ok(seq)
+    }
+
+    /// Says from time to time how much there is of the session, so that a part of it can be proven while it lasts.
+    fn mark(&mut self, now: Now) -> Result<(), NotRecorded> {
+        let (seq, since) = self.marked;
+        let due =
+            self.seq.next() - seq >= MARK_ENTRIES || now.boot.0.saturating_sub(since) >= MARK_NANOS;
+        if due {
+            let (entries, digest) = self.seq.summary();
+            self.put(&SessionMark { entries, digest })?;
+            self.marked = (self.seq.next(), now.boot.0);
+        }
+        Ok(())
     }
 
     fn confidence(&self) -> Confidence {
@@ -268,64 +448,6 @@ impl Recorder {
         }
     }
 
-    fn statement(&mut self, done: &core::Statement, now: Now) -> Result<Recorded, NotRecorded> {
-        let written = self.turns.of(done.span.start..done.span.end);
-        let shared: Vec<Json> = written.shared.iter().map(|who| who.compact.clone()).collect();
-        let writer = &written.writer.compact;
-        let tier = match self.confidence() {
-            Confidence::Exact => written.tier.unwrap_or(self.recording.tier),
-            Confidence::OpenerOrLater => Tier::T0,
-        };
-
-        let audit = &self.recording.audit;
-        let results: Vec<ResultPart<'_>> = done
-            .results
-            .iter()
-            .map(|result| ResultPart { tag: result.tag.as_bytes(), rows: result.rows })
-            .collect();
-        let encoding = self.beginning.client_encoding.as_deref().filter(|e| *e != b"UTF8");
-        let us = |nanos: u64| nanos.saturating_sub(done.started) / 1000;
-        let record = Statement {
-            kind: kind(done.kind),
-            text: Excerpt::beginning(&done.text, done.text_bytes as u64)
-                .shortened(audit.statement_bytes_max),
-            text_state: text_state(done.text_state),
-            client_encoding: encoding,
-            name: done.statement_name(),
-            portal: &done.portal,
-            function_oid: done.function,
-            parameters: match audit.parameters {
-                config::Parameters::Omit => Parameters::Omitted(done.parameters_count()),
-                config::Parameters::Record => Parameters::Listed(&Bound(done)),
-            },
-            tag: done.tag.as_bytes(),
-            rows: done.rows,
-            row_bytes: done.row_bytes,
-            results: &results,
-            results_total: done.results_total.into(),
-            copy_in: done.copy_in.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
-            copy_out: done.copy_out.map(|c| Copied { bytes: c.bytes, rows: c.rows }),
-            outcome: outcome(done.outcome),
-            sqlstate: done.sqlstate,
-            commit_sqlstate: done.sync_sqlstate,
-            started: WallNanos::at(BootNanos(done.started), now),
-            first_response_us: done.first_response.map(us),
-            duration_us: us(done.done),
-            transaction: done.transaction.map(transaction),
-            writer,
-            tier,
-            shared_with: &shared,
-        };
-        let stamp = self.seq.stamp(now);
-        let recorded = self.recording.sink.record(&stamp, &record);
-        self.statements += 1;
-        let shown = &self.entry.shown;
-        shown.statements.fetch_add(1, Ordering::Relaxed);
-        shown.rows.fetch_add(done.rows, Ordering::Relaxed);
-        self.turns.forget_before(done.span.start);
-        recorded
-    }
-
     /// The last record of the session. `session_start` comes first, should it not have been written yet.
     pub fn end(mut self, end: Ended<'_>) {
         self.write_end(&end);
@@ -335,21 +457,24 @@ impl Recorder {
         self.ended = true;
         self.look_at_clocks();
         let now = self.now;
-        if !self.beginning.recorded {
-            let _ = self.session_start();
+        if !self.beginning.started {
+            let _ = self.put_session_start();
         }
         let connect = WallNanos::at(BootNanos(self.flow.connect_boottime_ns), now);
+        let (entries, digest) = self.seq.summary();
         let record = SessionEnd {
             reason: end.reason,
             detail: end.detail,
             sqlstate: end.sqlstate.or(self.sqlstate),
-            statements: self.statements,
+            statements: self.statements.total(),
             client_bytes: end.client_bytes,
             server_bytes: end.server_bytes,
             duration_us: now.wall.0.saturating_sub(connect.0) / 1000,
+            entries,
+            digest,
         };
         // The session is over: nobody is left to be told that this could not be written; the log counts it.
-        let _ = self.recording.sink.record(&self.seq.stamp(now), &record);
+        let _ = self.recording.sink.record_closing(&self.seq.stamp(now), &record);
     }
 }
 
@@ -385,62 +510,6 @@ pub struct Ended<'a> {
     pub client_bytes: u64,
     /// Bytes read from the server.
     pub server_bytes: u64,
-}
-
-/// Parameters where the core holds them.
-struct Bound<'a>(&'a core::Statement);
-
-impl ParameterSource for Bound<'_> {
-    fn count(&self) -> usize {
-        self.0.parameters_count()
-    }
-
-    fn each(&self, take: &mut dyn FnMut(Parameter<'_>)) {
-        for p in self.0.parameters() {
-            let value = p.value.map(|kept| Excerpt::beginning(kept, p.bytes.into()));
-            take(Parameter { format: p.format, type_oid: p.type_oid, value });
-        }
-    }
-}
-
-fn text_state(state: core::TextState) -> TextState {
-    match state {
-        // That it was cut is said by the excerpt.
-        core::TextState::Exact | core::TextState::Cut => TextState::Exact,
-        core::TextState::Malformed => TextState::Malformed,
-        core::TextState::Unknown => TextState::Unknown,
-    }
-}
-
-fn kind(kind: core::Kind) -> StatementKind {
-    match kind {
-        core::Kind::Simple => StatementKind::Simple,
-        core::Kind::Parse => StatementKind::Parse,
-        core::Kind::Bind => StatementKind::Bind,
-        core::Kind::Execute => StatementKind::Extended,
-        core::Kind::FunctionCall => StatementKind::FunctionCall,
-        core::Kind::Describe => StatementKind::Describe,
-        core::Kind::Close => StatementKind::Close,
-    }
-}
-
-fn outcome(outcome: core::Outcome) -> Outcome {
-    match outcome {
-        core::Outcome::Completed => Outcome::Completed,
-        core::Outcome::Suspended => Outcome::Suspended,
-        core::Outcome::Failed => Outcome::Failed,
-        core::Outcome::Skipped => Outcome::Skipped,
-        core::Outcome::Unfinished => Outcome::Unfinished,
-        core::Outcome::Unsent => Outcome::Unsent,
-    }
-}
-
-fn transaction(status: TransactionStatus) -> Transaction {
-    match status {
-        TransactionStatus::Idle => Transaction::Idle,
-        TransactionStatus::Open => Transaction::Open,
-        TransactionStatus::Failed => Transaction::Failed,
-    }
 }
 
 fn state_index(state: State) -> u8 {

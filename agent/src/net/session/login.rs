@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{ending::Ending, random};
 use crate::{
+    audit::Recorded,
     net::{
         cancels::{Encrypted, Keys as CancelKeys, Registered},
         credentials::{Asked, CredentialsError},
@@ -111,6 +112,8 @@ pub(super) struct LoggedIn {
     /// Bytes from the server.
     pub(super) answered: u64,
     pub(super) authenticated: Authenticated,
+    /// Its login is recorded.
+    pub(super) recorded: Recorded,
     /// Lets it be cancelled.
     pub(super) cancellable: Option<Registered>,
 }
@@ -156,6 +159,7 @@ impl Login<'_> {
         };
         let mut account_password = None;
         let mut keys = None;
+        let mut recorded = None;
         loop {
             if handshake.wants_client() && !sides.from_client.is_empty() {
                 self.check_failures()?;
@@ -199,7 +203,7 @@ impl Login<'_> {
             }
             if ready {
                 recorder.look_at_clocks();
-                let _ = recorder.session_start().map_err(Ending::NotRecorded)?;
+                recorded = Some(recorder.authenticated().await.map_err(Ending::NotRecorded)?);
             }
             // Whoever did not prove itself hears of it in its time.
             if matches!(fed, Err(HandshakeError::Application(_)))
@@ -216,7 +220,7 @@ impl Login<'_> {
                 sides.last_words(&mut handshake).await;
                 return Err(Ending::Refused { sqlstate });
             }
-            if ready {
+            if let Some(recorded) = recorded.take() {
                 self.succeeded();
                 let authenticated = handshake.finish().expect("it said that it is ready");
                 let Sides {
@@ -233,6 +237,7 @@ impl Login<'_> {
                     consumed,
                     answered,
                     authenticated,
+                    recorded,
                     cancellable,
                 });
             }

@@ -387,16 +387,22 @@ impl Session {
 
     /// Tells the driver of a statement; returns whether there is anything to tell.
     fn announce(&mut self, pending: &Pending, origin: Origin) -> bool {
-        let (kind, text, text_state, function) = match pending {
-            Pending::Query(s) | Pending::FunctionCall(s) | Pending::Execute(s) => {
-                (s.kind, Arc::clone(&s.text), s.text_state, s.function)
-            }
-            Pending::Malformed(s) if s.kind == Kind::Parse => {
-                (s.kind, Arc::clone(&s.text), s.text_state, None)
-            }
-            Pending::Parse { origin: _, prepared } => {
-                (Kind::Parse, Arc::clone(&prepared.text), prepared.text_state, None)
-            }
+        let Origin { id, span, started: _ } = origin;
+        let ready = match pending {
+            Pending::Query(s) | Pending::FunctionCall(s) | Pending::Execute(s) => s.ready(),
+            Pending::Malformed(s) if s.kind == Kind::Parse => s.ready(),
+            Pending::Parse { origin: _, prepared } => Ready {
+                id,
+                kind: Kind::Parse,
+                text: Arc::clone(&prepared.text),
+                text_bytes: prepared.text_bytes,
+                text_state: prepared.text_state,
+                function: None,
+                name: prepared.name.clone(),
+                portal: Name::default(),
+                bound: None,
+                span,
+            },
             Pending::Malformed(_)
             | Pending::Bind { .. }
             | Pending::Describe { .. }
@@ -404,8 +410,6 @@ impl Session {
             | Pending::Sync
             | Pending::Copy(_) => return false,
         };
-        let Origin { id, span, started: _ } = origin;
-        let ready = Ready { id, kind, text, text_state, function, span };
         self.events.push_back(Event::StatementReady(ready));
         true
     }

@@ -281,6 +281,14 @@ pub struct Bound {
     pub parameters: Parameters,
 }
 
+impl Bound {
+    /// The parameters with what is known of their types.
+    fn parameters_typed(&self) -> impl Iterator<Item = Parameter<'_>> {
+        let types = self.prepared.as_ref().map_or(&[][..], |prepared| &*prepared.types);
+        self.parameters.iter(types)
+    }
+}
+
 /// A statement that came to its end.
 ///
 /// Times are the `now` arguments of the calls that saw the bytes, in nanoseconds.
@@ -368,6 +376,22 @@ impl Statement {
         }
     }
 
+    /// What is told before it goes to the server.
+    pub(super) fn ready(&self) -> Ready {
+        Ready {
+            id: self.id,
+            kind: self.kind,
+            text: Arc::clone(&self.text),
+            text_bytes: self.text_bytes,
+            text_state: self.text_state,
+            function: self.function,
+            name: self.bound.as_ref().map_or_else(Name::default, |bound| bound.statement.clone()),
+            portal: self.portal.clone(),
+            bound: self.bound.clone(),
+            span: self.span,
+        }
+    }
+
     /// Name of the prepared statement of an `Execute` or `Bind`, empty if unnamed or unknown.
     pub fn statement_name(&self) -> &[u8] {
         self.bound.as_ref().map_or(&[], |bound| &bound.statement)
@@ -375,10 +399,7 @@ impl Statement {
 
     /// Parameters kept.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter<'_>> {
-        self.bound.iter().flat_map(|bound| {
-            let types = bound.prepared.as_ref().map_or(&[][..], |prepared| &*prepared.types);
-            bound.parameters.iter(types)
-        })
+        self.bound.iter().flat_map(|bound| bound.parameters_typed())
     }
 
     /// How many parameters there were, kept or not.
@@ -449,8 +470,28 @@ pub struct Ready {
     pub text_state: TextState,
     /// Number of the function of a `FunctionCall`.
     pub function: Option<u32>,
+    /// Length of the whole text.
+    pub text_bytes: usize,
+    /// Prepared statement of a `Parse` or `Execute`; empty for the unnamed one and for others.
+    pub name: Name,
+    /// Portal of an `Execute`; empty for the unnamed one and for others.
+    pub portal: Name,
+    /// What was bound, for an `Execute` of a known portal and a `FunctionCall`.
+    pub bound: Option<Arc<Bound>>,
     /// Where the message lies in the client's stream.
     pub span: Span,
+}
+
+impl Ready {
+    /// Parameters kept.
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter<'_>> {
+        self.bound.iter().flat_map(|bound| bound.parameters_typed())
+    }
+
+    /// How many parameters there were, kept or not.
+    pub fn parameters_count(&self) -> usize {
+        self.bound.as_ref().map_or(0, |bound| bound.parameters.count())
+    }
 }
 
 impl fmt::Debug for Ready {
