@@ -12,6 +12,7 @@
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`visitor`] | a connection made in the cgroup, driven by the test |
 //! | [`sweep`] | the search for secrets |
+//! | [`witness`] | a C2SP tlog-witness |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
 //! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
@@ -34,3 +35,4 @@ pub mod tls;
 pub mod visitor;
 pub mod wait;
 pub mod wire;
+pub mod witness;

@@ -5,6 +5,7 @@
 //! files and the control socket is here, as functions `run(arguments, output)` that write to an
 //! [`Output`].
 
+pub mod audit;
 pub mod ca;
 pub mod check;
 pub mod detach;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Work with the local certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Work with the audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Take the kernel side away: from then on nothing is intercepted
     Detach(DetachArgs),
     /// Print the query log as a table
