@@ -160,8 +160,10 @@ impl<D: Disk> Committer<D> {
                     self.pause();
                 }
             } else if stop {
-                if self.close().is_ok() && self.has_work() {
-                    continue; // came meanwhile
+                // Sinks take nothing more, and hear so; what they took until now is still written.
+                self.shared.closing.store(true, Ordering::SeqCst);
+                if self.round().is_ok() {
+                    self.close();
                 }
                 return self.last_words();
             } else {
@@ -541,6 +543,12 @@ impl<D: Disk> Committer<D> {
         }
     }
 
+    /// Has the next round look at the folder.
+    #[cfg(test)]
+    pub(super) fn look_now(&mut self) {
+        self.looked_at = Instant::now().checked_sub(LOOK_EVERY).expect("the clock runs for long");
+    }
+
     /// Sleeps until a record comes, the chain is due, there is space again, or the store closes.
     fn idle(&mut self) {
         if self.shared.health() == Health::Full {
@@ -561,18 +569,12 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Everything is written: the chain's last entry, and the end of the segment.
-    fn close(&mut self) -> Result<(), NotRecorded> {
+    pub(super) fn close(&mut self) {
         self.ask_chain(Moment::Closing);
-        if self.own.is_some()
-            && let Err(error) = self.commit()
-        {
-            self.failed(error);
-            return Err(error);
-        }
-        if !self.has_work() {
+        let written = self.own.is_none() || self.commit().is_ok();
+        if written && self.pending.is_empty() {
             self.finish_segment();
         }
-        Ok(())
     }
 
     fn last_words(&mut self) -> Summary {

@@ -51,3 +51,14 @@ pub use sink::{
     Ticket,
 };
 pub use watch::{Chain, Finished, Moment, Notice, Unsealed, Watch};
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod store_tests;

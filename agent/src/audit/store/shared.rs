@@ -155,6 +155,8 @@ pub(super) struct Shared {
     /// Somebody waits for a record to be durable, or much waits.
     pub(super) urgent: AtomicBool,
     pub(super) stop: AtomicBool,
+    /// Nothing is taken any more.
+    pub(super) closing: AtomicBool,
     committer: OnceLock<Thread>,
     keeper: OnceLock<Thread>,
     started: Instant,
@@ -193,6 +195,7 @@ impl Shared {
             idle: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             committer: OnceLock::new(),
             keeper: OnceLock::new(),
             started: Instant::now(),
