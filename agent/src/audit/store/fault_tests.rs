@@ -263,7 +263,7 @@ fn when_losses_are_allowed_they_are_counted_and_told() {
         assert!(kept < 100, "memory is bounded");
     };
     assert_eq!(refused, NotRecorded::Overflow);
-    assert!(kept as usize >= SINK_BYTES_MAX >> 20, "{kept}");
+    assert!(kept >= SINK_BYTES_MAX >> 20, "{kept}");
     assert!(sink.without(refused).is_ok());
     assert_eq!(rig.shared.status().lost, 1);
     disk.heal();
@@ -288,6 +288,36 @@ fn a_hanging_disk_never_holds_up_a_put_and_memory_stays_bounded() {
     assert!(sink.saturated());
     sink.put(Class::Closing, |out| out.push(1), b"").expect("closing records still fit");
     assert_eq!(sink.without(NotRecorded::Overflow).err(), Some(NotRecorded::Overflow));
+}
+
+#[test]
+fn nobody_waits_for_ever_for_a_hanging_disk_where_losses_are_allowed() {
+    for (on_full, goes_on) in [(OnFull::Allow, true), (OnFull::Block, false)] {
+        let disk = SimDisk::default();
+        let mut model = Model::default();
+        let hangs_after = std::time::Duration::from_nanos(1);
+        let settings = Settings { on_full, hangs_after, ..settings() };
+        let mut rig = started_with(&disk, &mut model, settings);
+        let put = put(&mut rig, &mut model).expect("put");
+        let woken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let waker = std::task::Waker::from(std::sync::Arc::new(Woken(woken.clone())));
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(rig.sinks[0].sink.poll_durable(put.ticket, &mut cx).is_pending());
+        rig.shared.set_behind(Some(std::time::Instant::now()));
+        rig.keeper.look_at_committer();
+        assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), goes_on, "{on_full:?}");
+        let poll = rig.sinks[0].sink.poll_durable(put.ticket, &mut cx);
+        assert_eq!(poll.is_ready(), goes_on, "{on_full:?}");
+    }
+}
+
+/// Notes that it was woken.
+struct Woken(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 #[test]

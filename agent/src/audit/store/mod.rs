@@ -34,6 +34,7 @@ mod open;
 mod pack;
 mod recover;
 mod scan;
+mod segment;
 mod shared;
 mod sink;
 mod tray;

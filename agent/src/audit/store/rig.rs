@@ -28,6 +28,7 @@ pub(super) fn settings() -> Settings {
         on_full: OnFull::Block,
         async_bytes_max: 1 << 20,
         async_delay_max: Duration::from_secs(1),
+        hangs_after: Duration::from_secs(5),
     }
 }
 

@@ -265,9 +265,10 @@ impl Sink {
         error
     }
 
-    /// With `on_full = "allow"` nobody waits for a disk that is known to fail.
+    /// With `on_full = "allow"` nobody waits for a disk that is known to fail, or hangs.
     fn goes_on_without_disk(&self) -> bool {
-        self.shared.settings.on_full == OnFull::Allow && self.shared.health() != Health::Good
+        self.shared.settings.on_full == OnFull::Allow
+            && (self.shared.health() != Health::Good || self.shared.hangs())
     }
 
     fn within_bounds(&self) -> bool {
