@@ -20,6 +20,7 @@ mod record;
 mod recording;
 mod salt;
 pub mod schema;
+pub mod sealing;
 mod session;
 mod statement;
 pub mod store;

@@ -8,7 +8,7 @@
 //! — pgward/6f1c0b6e-…/1 Az3…   name of the key, base64(key id ‖ signature)
 //! ```
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use thiserror::Error;
@@ -111,6 +111,16 @@ pub trait Signer {
 
     /// Signs as RFC 8032 says.
     fn sign(&self, message: &[u8]) -> Signature;
+}
+
+impl<S: Signer + ?Sized> Signer for Arc<S> {
+    fn public_key(&self) -> [u8; 32] {
+        S::public_key(self)
+    }
+
+    fn sign(&self, message: &[u8]) -> Signature {
+        S::sign(self, message)
+    }
 }
 
 /// State of a log that is worth signing.
