@@ -199,11 +199,32 @@ impl TileWriter {
     }
 }
 
+/// The tree so far: what waits, what is stored, and the edge.
+impl TileSource for TileWriter {
+    type Error = TileFileError;
+
+    fn tile(&self, level: u8, n: u64) -> Result<Cow<'_, [Hash]>, TileFileError> {
+        match self.waiting.iter().find(|tile| (tile.level, tile.n) == (level, n)) {
+            Some(tile) => Ok(Cow::Borrowed(&tile.hashes)),
+            None => {
+                let tile = self.tiles.with(&self.folder).tile(level, n)?.into_owned();
+                Ok(Cow::Owned(tile))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::{super::chain::Tree, super::keys::test_folder, *};
+    use super::{
+        super::{
+            chain::{Prover, Tree},
+            keys::test_folder,
+        },
+        *,
+    };
 
     fn leaf(index: u64) -> Hash {
         let mut hash = [7; 32];
@@ -314,6 +335,7 @@ mod tests {
         fs::write(&obstacle, "").expect("ours");
         let refused = TileWriter::add(&mut writer, &(0..600).map(leaf).collect::<Vec<_>>());
         assert!(refused.is_err() && !writer.is_hopeless());
+        assert_eq!(Prover::new(&writer, 600).root().expect("all are at hand"), root(600));
         fs::remove_file(&obstacle).expect("ours");
         fs::set_permissions(
             epoch.path().join("tile"),
@@ -323,5 +345,6 @@ mod tests {
         add(&mut writer, 601);
         assert_eq!(tile_folder(&epoch).stored(10), 2);
         assert_eq!(writer.tiles.tree().root(), root(601));
+        assert_eq!(Prover::new(&writer, 599).root().expect("two are stored"), root(599));
     }
 }
