@@ -33,7 +33,7 @@ pub struct Beginning {
     /// Time between two seals.
     pub every: Duration,
     /// Size of the log from which on it is sealed: its size at the start, and the entries of the
-    /// start itself. Those say why the chain begins anew and must come before it.
+    /// start itself, at least one. Those say why the chain begins anew and must come before it.
     pub from: u64,
 }
 

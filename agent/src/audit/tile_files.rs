@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, io};
 use thiserror::Error;
 
 use super::{
-    chain::{Hash, TILE_BYTES, TILE_HASHES, Tile, TileError, TileSource, Tiles, tile_path},
+    chain::{Hash, Prover, TILE_BYTES, TILE_HASHES, Tile, TileError, TileSource, Tiles, tile_path},
     keys::{Folder, FolderError},
 };
 
@@ -184,6 +184,11 @@ impl TileWriter {
         self.tiles.size()
     }
 
+    /// The root at an earlier size, for [`super::keys::decide`]; `None` where tiles are missing.
+    pub fn root_at(&self, size: u64) -> Option<Hash> {
+        Prover::new(self, size).root().ok()
+    }
+
     /// Whether so many tiles wait for the disk that it is better to stop: the next start makes them
     /// anew.
     pub fn is_hopeless(&self) -> bool {
@@ -219,10 +224,7 @@ mod tests {
     use std::fs;
 
     use super::{
-        super::{
-            chain::{Prover, Tree},
-            keys::test_folder,
-        },
+        super::{chain::Tree, keys::test_folder},
         *,
     };
 
@@ -335,7 +337,7 @@ mod tests {
         fs::write(&obstacle, "").expect("ours");
         let refused = TileWriter::add(&mut writer, &(0..600).map(leaf).collect::<Vec<_>>());
         assert!(refused.is_err() && !writer.is_hopeless());
-        assert_eq!(Prover::new(&writer, 600).root().expect("all are at hand"), root(600));
+        assert_eq!(writer.root_at(600), Some(root(600)), "all are at hand");
         fs::remove_file(&obstacle).expect("ours");
         fs::set_permissions(
             epoch.path().join("tile"),
@@ -345,6 +347,10 @@ mod tests {
         add(&mut writer, 601);
         assert_eq!(tile_folder(&epoch).stored(10), 2);
         assert_eq!(writer.tiles.tree().root(), root(601));
-        assert_eq!(Prover::new(&writer, 599).root().expect("two are stored"), root(599));
+        assert_eq!(writer.root_at(599), Some(root(599)), "two are stored");
+        assert_eq!(writer.root_at(602), None);
+        assert_eq!(writer.root_at(0), Some(root(0)));
+        fs::remove_file(epoch.path().join("tile/0/001")).expect("ours");
+        assert_eq!((writer.root_at(256), writer.root_at(257)), (Some(root(256)), None));
     }
 }
