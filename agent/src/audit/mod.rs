@@ -13,6 +13,7 @@ pub mod clock;
 mod excerpt;
 mod happening;
 pub mod keys;
+pub mod last_seal;
 pub mod ledger;
 mod maintenance;
 pub mod publish;
@@ -20,13 +21,13 @@ mod record;
 mod recording;
 mod salt;
 pub mod schema;
-pub mod sealing;
 mod session;
 mod statement;
 pub mod store;
 pub mod tile_files;
 mod time;
 mod trail;
+pub mod values;
 pub mod view;
 mod words;
 
@@ -40,7 +41,7 @@ pub use session::*;
 pub use statement::*;
 pub use store::{Class, NotRecorded, Put, Recorded, Sink, Ticket};
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos, clock_state, set_clock_state};
-pub use trail::{AnchorLag, Trail, TrailError, TrailStatus};
+pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;

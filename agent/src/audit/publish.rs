@@ -24,8 +24,7 @@ use thiserror::Error;
 use tracing::{error, warn};
 
 use super::{
-    anchors::ProofSource,
-    chain::{Checkpoint, Hash, Origin, Prover, Signer},
+    chain::{Checkpoint, Hash, Origin, Signer},
     keys::{Folder, FolderError, Known},
     tile_files::{TileFileError, TileWriter},
 };
@@ -187,8 +186,6 @@ pub struct Publisher {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Not held together with `state`: the disk is used under it.
-    tiles: Mutex<Option<TileWriter>>,
     closing: Condvar,
 }
 
@@ -240,11 +237,10 @@ impl Publisher {
         let shared = Arc::<Shared>::default();
         shared.lock().without_tiles = tiles.is_none();
         shared.lock().status.tiles = tiles.is_some();
-        *shared.tiles() = tiles;
         let theirs = shared.clone();
         let thread = thread::Builder::new()
             .name("checkpoints".to_owned())
-            .spawn(move || theirs.run(checkpoints, every, hand_on))
+            .spawn(move || theirs.run(checkpoints, tiles, every, hand_on))
             .map_err(PublisherError::Thread)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -281,18 +277,6 @@ impl Publisher {
     }
 }
 
-/// Proofs between checkpoints that were published. May wait for the disk.
-impl ProofSource for Publisher {
-    fn consistency(&self, from: u64, to: u64) -> Option<Vec<Hash>> {
-        let tiles = self.shared.tiles();
-        let tiles = tiles.as_ref().filter(|tiles| to <= tiles.size())?;
-        Prover::new(tiles, to)
-            .consistency(from)
-            .inspect_err(|error| warn!(%error, "no proof from the tiles"))
-            .ok()
-    }
-}
-
 /// Why there is no publisher.
 #[derive(Debug, Error)]
 pub enum PublisherError {
@@ -321,13 +305,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tiles(&self) -> MutexGuard<'_, Option<TileWriter>> {
-        self.tiles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run<S: Signer>(
         &self,
         mut checkpoints: Checkpoints<S>,
+        mut tiles: Option<TileWriter>,
         every: Duration,
         mut hand_on: impl FnMut(Published),
     ) {
@@ -344,16 +325,11 @@ impl Shared {
             let left_out = state.without_tiles;
             drop(state);
 
-            // Tiles first: an anchor may ask for a proof as soon as it has the checkpoint.
-            let mut tiles = self.tiles();
-            let written = write_tiles(&mut tiles, &leaves, left_out);
-            let with_tiles = tiles.is_some();
-            drop(tiles);
             let (published, result) = step(&mut checkpoints, newest, &mut ends);
-            let result = result.and(written);
+            let result = result.and(write_tiles(&mut tiles, &leaves, left_out));
             let mut state = self.lock();
-            state.without_tiles |= !with_tiles;
-            state.status.tiles = with_tiles;
+            state.without_tiles |= tiles.is_none();
+            state.status.tiles = tiles.is_some();
             // What could not be written comes before what was added meanwhile.
             ends.append(&mut state.ends);
             state.ends = ends;

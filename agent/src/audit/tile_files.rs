@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, io};
 use thiserror::Error;
 
 use super::{
-    chain::{Hash, Prover, TILE_BYTES, TILE_HASHES, Tile, TileError, TileSource, Tiles, tile_path},
+    chain::{Hash, TILE_BYTES, TILE_HASHES, Tile, TileError, TileSource, Tiles, tile_path},
     keys::{Folder, FolderError},
 };
 
@@ -130,7 +130,7 @@ impl TileFolder {
 
     /// How many tiles of level 0 are stored, of at most `full`. They are written in order, so the
     /// first that is missing is searched by halving.
-    fn stored(&self, full: u64) -> u64 {
+    pub fn stored(&self, full: u64) -> u64 {
         let (mut there, mut missing) = (0, full);
         while there < missing {
             let middle = there + (missing - there) / 2;
@@ -184,11 +184,6 @@ impl TileWriter {
         self.tiles.size()
     }
 
-    /// The root at an earlier size, for [`super::keys::decide`]; `None` where tiles are missing.
-    pub fn root_at(&self, size: u64) -> Option<Hash> {
-        Prover::new(self, size).root().ok()
-    }
-
     /// Whether so many tiles wait for the disk that it is better to stop: the next start makes them
     /// anew.
     pub fn is_hopeless(&self) -> bool {
@@ -204,29 +199,11 @@ impl TileWriter {
     }
 }
 
-/// The tree so far: what waits, what is stored, and the edge.
-impl TileSource for TileWriter {
-    type Error = TileFileError;
-
-    fn tile(&self, level: u8, n: u64) -> Result<Cow<'_, [Hash]>, TileFileError> {
-        match self.waiting.iter().find(|tile| (tile.level, tile.n) == (level, n)) {
-            Some(tile) => Ok(Cow::Borrowed(&tile.hashes)),
-            None => {
-                let tile = self.tiles.with(&self.folder).tile(level, n)?.into_owned();
-                Ok(Cow::Owned(tile))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::{
-        super::{chain::Tree, keys::test_folder},
-        *,
-    };
+    use super::{super::chain::Tree, super::keys::test_folder, *};
 
     fn leaf(index: u64) -> Hash {
         let mut hash = [7; 32];
@@ -337,7 +314,6 @@ mod tests {
         fs::write(&obstacle, "").expect("ours");
         let refused = TileWriter::add(&mut writer, &(0..600).map(leaf).collect::<Vec<_>>());
         assert!(refused.is_err() && !writer.is_hopeless());
-        assert_eq!(writer.root_at(600), Some(root(600)), "all are at hand");
         fs::remove_file(&obstacle).expect("ours");
         fs::set_permissions(
             epoch.path().join("tile"),
@@ -347,10 +323,5 @@ mod tests {
         add(&mut writer, 601);
         assert_eq!(tile_folder(&epoch).stored(10), 2);
         assert_eq!(writer.tiles.tree().root(), root(601));
-        assert_eq!(writer.root_at(599), Some(root(599)), "two are stored");
-        assert_eq!(writer.root_at(602), None);
-        assert_eq!(writer.root_at(0), Some(root(0)));
-        fs::remove_file(epoch.path().join("tile/0/001")).expect("ours");
-        assert_eq!((writer.root_at(256), writer.root_at(257)), (Some(root(256)), None));
     }
 }
