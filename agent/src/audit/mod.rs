@@ -13,6 +13,7 @@ pub mod clock;
 mod excerpt;
 mod happening;
 pub mod keys;
+pub mod last_seal;
 pub mod ledger;
 mod maintenance;
 pub mod publish;
