@@ -37,3 +37,5 @@ pub use trail::{AnchorLag, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;
+#[cfg(test)]
+pub(crate) mod samples;

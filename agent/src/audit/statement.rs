@@ -12,6 +12,15 @@ pub const PARAMETERS_MAX: usize = 256;
 pub const RESULTS_MAX: usize = 500;
 /// Most further writers that are listed.
 pub const WRITERS_MAX: usize = 16;
+/// Most bytes of a text that stand in a record. What is longer is cut, and may be held beside it.
+pub const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of values that stand in a record, over all its parameters; those that have no room
+/// are left out, with their lengths.
+pub const VALUES_BYTES_MAX: usize = 16 << 10;
+/// Most bytes that listed results take in a record.
+pub const RESULTS_BYTES_MAX: usize = 12 << 10;
+/// Bytes that a listed result takes beside its tag, at most.
+const RESULT_BYTES: usize = 14;
 
 /// `statement`: a text that later records of the session refer to.
 #[derive(Clone, Copy)]
@@ -397,7 +406,15 @@ impl Done<'_> {
         if self.results.is_empty() {
             return;
         }
-        let listed = &self.results[..self.results.len().min(RESULTS_MAX)];
+        let mut room = RESULTS_BYTES_MAX;
+        let fits = |result: &&ResultPart<'_>| {
+            let bytes = result.tag.len() + RESULT_BYTES;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let count = self.results.iter().take(RESULTS_MAX).take_while(fits).count();
+        let listed = &self.results[..count];
         entry.objects(f::RESULTS, listed.len(), |list| {
             for result in listed {
                 list.object(|object| {
@@ -417,8 +434,11 @@ impl Parameters<'_> {
             Self::Omitted(_) | Self::Listed([], _) => {}
             Self::Listed(listed, _) => {
                 let listed = &listed[..listed.len().min(PARAMETERS_MAX)];
+                let mut room = VALUES_BYTES_MAX;
                 entry.objects(f::PARAMS, listed.len(), |list| {
-                    listed.iter().for_each(|parameter| list.object(|map| parameter.fill(map)));
+                    for parameter in listed {
+                        list.object(|map| parameter.within(&mut room).fill(map));
+                    }
                 });
             }
         }
@@ -438,6 +458,24 @@ impl Parameters<'_> {
 }
 
 impl Parameter<'_> {
+    /// The same without its value, where that has no room.
+    fn within(&self, room: &mut usize) -> Self {
+        match &self.value {
+            Value::Clear(value) if value.kept.len() > *room => {
+                Self { value: Value::Omitted(value.full_bytes()), ..*self }
+            }
+            Value::Clear(value) => {
+                *room -= value.kept.len();
+                *self
+            }
+            Value::Null
+            | Value::Committed(..)
+            | Value::Hashed(..)
+            | Value::Never(..)
+            | Value::Omitted(_) => *self,
+        }
+    }
+
     fn fill(&self, map: &mut Map<'_>) {
         map.uint(0, self.format.into());
         map.uint(1, self.type_oid.into());
@@ -475,7 +513,7 @@ fn text(entry: &mut Map<'_>, number: u8, text: &Text<'_>) {
     match text {
         Text::None => {}
         Text::Ref(seq) => entry.uint(f::TEXT_REF, *seq),
-        Text::Held { clear, .. } => entry.bytes(number, clear.kept),
+        Text::Held { clear, .. } => entry.bytes(number, clear.shortened(TEXT_BYTES_MAX).kept),
     }
 }
 
@@ -495,6 +533,7 @@ fn cut(entry: &mut Map<'_>, text: &Text<'_>, beside: Option<Beside>) {
         Text::None | Text::Ref(_) => entry.bytes_if(f::VALUES_SHA256, sha256),
         Text::Held { clear, commitment, full_bytes, never } => {
             entry.bytes_if(f::TEXT_COMMITMENT, commitment.as_ref().map(|c| &c[..]));
+            let clear = clear.shortened(TEXT_BYTES_MAX);
             let full_bytes = full_bytes.or(clear.cut.map(|cut| cut.full_bytes));
             entry.uint_if(f::TEXT_BYTES, full_bytes);
             let digest = clear.cut.and_then(|cut| cut.sha256).filter(|_| commitment.is_none());
