@@ -4,10 +4,12 @@
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
 //! let pass, as configured; `pgward detach` removes them. A start that fails before `READY` takes back the hooks that it made.
 
+mod clock;
 mod control;
+mod coverage;
 pub mod doctor;
 mod events;
-mod notify;
+pub mod notify;
 
 use std::{
     fs, io,
@@ -33,10 +35,14 @@ use zeroize::Zeroizing;
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
-        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, SessionIds,
-        Sink, Stamp, Tier, Trail, TrailError,
+        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, Record,
+        SessionIds, Sink, Stamp, Tier, Trail, TrailError,
+        ledger::{self, LastHooks, Ledger, LedgerRecord, Pins, Previous},
+        set_clock_state,
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
+    bpf::{
+        self, AttachError, Cgroup, LoadError, Loaded, MapError, PinFolder, Requirement, Undo, sys,
+    },
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
     net::{
@@ -69,6 +75,9 @@ pub enum AppError {
     /// The programs.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A map of the programs.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// The audit trail.
     #[error(transparent)]
     Trail(#[from] TrailError),
@@ -122,6 +131,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     }
     let identifier = Identifier::start(resolver).map_err(system("starting a thread"))?;
 
+    let found = if pins.attached_to().is_some() { Pins::Attached } else { Pins::None };
     let loaded = bpf::load(&bpf::Options {
         cgroup: &cgroup,
         pins: &pins,
@@ -136,6 +146,20 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let sink = trail.sink();
     record_start(&sink, config, file, &cgroup, tier)?;
 
+    let boot_id = boot_id();
+    let (emit, previous, last_hooks) =
+        (ledger_emit(sink.clone()), Previous::default(), None::<LastHooks>);
+    let _clock = clock::start(&boot_id, emit.clone()).map_err(system("watching the clock"))?;
+    if let Some(gone) = ledger::at_start(last_hooks.as_ref(), found, &boot_id) {
+        warn!(action = gone.action.name(), "the hooks were gone");
+        emit(LedgerRecord::Hooks(gone));
+    }
+    let shown_at = shown_cgroup(config, &cgroup);
+    let attached = events::Attached::new(links, pins, shown_at, emit.clone());
+    let ledger = Ledger::new();
+    let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), &previous, emit)?;
+    keeper.watch().map_err(system("starting a thread"))?;
+
     let namespace_settings = namespaces::Settings {
         port: config.listen.port.get(),
         idle: config.netns.idle,
@@ -149,7 +173,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         refusals: refusals.clone(),
         sink: sink.clone(),
     };
-    events::start(events, program_log, links, maps.clone(), namespaces.clone(), clerk)
+    events::start(events, program_log, attached, maps.clone(), namespaces.clone(), clerk)
         .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
@@ -180,6 +204,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         recording: Recording {
             sink: trail.sink(),
             audit: audit.clone(),
+            keyring: trail.keyring(),
             identifier: identifier.clone(),
             tier: audit_tier(tier),
         },
@@ -207,6 +232,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let shown = control::Shown {
         registry: registry.clone(),
         maps: maps.clone(),
+        keeper: keeper.clone(),
         since: Now::read().wall,
         cgroup: shown_cgroup(config, &cgroup),
         tiers: tiers(tier),
@@ -222,7 +248,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
-        let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
+        let most = config.agent.sessions_max;
+        let acceptors = Acceptors::new(maps, workers, refusals.clone(), ledger.clone(), most);
         let main = Main {
             acceptors,
             namespaces,
@@ -238,10 +265,14 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
+    ledger.stop();
     stop.ring();
     drop(runtime);
     join(threads);
     refusals.flush_all();
+    if let Err(error) = keeper.stop() {
+        warn!(%error, "the last account of connects could not be made");
+    }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
@@ -338,7 +369,9 @@ impl Main<'_> {
             && let Some(undo) = self.starting.take()
         {
             undo.keep();
-            notify::ready();
+            if let Some(manager) = notify::Manager::of_environment() {
+                manager.ready();
+            }
             info!("ready");
         }
         Ok(())
@@ -353,11 +386,10 @@ fn record_start(
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let start = AgentStart {
         version: env!("CARGO_PKG_VERSION"),
         host: &host.to_string_lossy(),
-        boot_id: boot_id.trim(),
+        boot_id: &boot_id(),
         pid: std::process::id(),
         config_sha256: Some(Sha256::digest(file).into()),
         tiers: tiers(tier),
@@ -367,6 +399,28 @@ fn record_start(
     let put = sink.record(&Stamp::agent(Now::read()), &start)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
+}
+
+/// Where the ledger's records go.
+fn ledger_emit(sink: Sink) -> coverage::Emit {
+    Arc::new(move |record: LedgerRecord| {
+        let record = match &record {
+            LedgerRecord::Coverage(coverage) => Record::Coverage(coverage),
+            LedgerRecord::Hooks(hooks) => Record::Hooks(hooks),
+            LedgerRecord::Clock(clock) => {
+                set_clock_state(clock.number);
+                Record::Clock(clock)
+            }
+        };
+        if let Err(error) = sink.record_closing(&Stamp::agent(Now::read()), record) {
+            warn!(%error, event = record.kind().name(), "not recorded");
+        }
+    })
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn shown_cgroup(config: &Config, cgroup: &Cgroup) -> String {

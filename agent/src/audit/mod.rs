@@ -6,11 +6,16 @@
 //!
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
+pub mod anchors;
 pub mod cbor;
 pub mod chain;
+pub mod clock;
 mod excerpt;
 mod happening;
+pub mod keys;
+pub mod ledger;
 mod maintenance;
+pub mod publish;
 mod record;
 mod recording;
 mod salt;
@@ -18,8 +23,10 @@ pub mod schema;
 mod session;
 mod statement;
 pub mod store;
+pub mod tile_files;
 mod time;
 mod trail;
+pub mod values;
 pub mod view;
 mod words;
 

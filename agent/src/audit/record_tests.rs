@@ -187,7 +187,7 @@ fn records_of_sessions_come_back_as_given() {
     assert_eq!(start["source"], "[fd00::9]:40000");
     assert_eq!((&start["protocol"], &start["audit_mode"]), (&json!("3.0"), &json!("default")));
     assert_eq!((&start["tier"], &start["confidence"]), (&json!("T2"), &json!("exact")));
-    assert_eq!((&start["connect"], &start["ledger"]), (&json!(12), &json!(u64::MAX)));
+    assert_eq!(start["connect"], 12);
     assert_eq!(
         (&start["actor"]["pid"], &start["actor"]["exe"]),
         (&json!(7), &json!("/usr/bin/psql"))
@@ -212,9 +212,10 @@ fn records_of_statements_come_back_as_given() {
     let full = full();
     let text = sample(&full, EventKind::Statement);
     assert_eq!((&text["text"], &text["text_encoding"]), (&json!("/2E="), &json!("base64")));
-    assert_eq!((&text["text_bytes"], &text["text_sha256"]), (&json!(4), &Json::Null));
+    assert_eq!((&text["text_bytes"], &text["text_hash"]), (&json!(4), &json!("03".repeat(32))));
     assert_eq!(text["text_commitment"], hex::encode([4; 32]));
-    assert_eq!((&text["text_never"], &text["values"]), (&json!("rule"), &json!("session")));
+    assert_eq!((&text["text_never"], &text["values"]), (&json!("secret"), &json!("session")));
+    assert_eq!(text["values_sha256"], hex::encode([5; 32]));
     let intent = sample(&full, EventKind::Intent);
     assert_eq!((&intent["writer_ref"], &intent["tier"]), (&json!(2), &json!("T1")));
     assert_eq!(intent["shared_with"], json!((2..2 + WRITERS_MAX).collect::<Vec<_>>()));
@@ -223,6 +224,7 @@ fn records_of_statements_come_back_as_given() {
         (&intent["kind"], &intent["text_state"]),
         (&json!("function_call"), &json!("malformed"))
     );
+    assert_eq!((&intent["params_left_out"], &intent["params_commitment"]), (&json!(2), &json!("06".repeat(32))));
     let denied = sample(&full, EventKind::Denied);
     assert_eq!(
         (&denied["rules"], &denied["sqlstate"]),
@@ -247,9 +249,11 @@ fn records_of_the_agent_come_back_as_given() {
     assert_eq!(lost["since"], "2026-02-28T23:59:59.000000042Z");
     let coverage = sample(&full, EventKind::Coverage);
     assert_eq!(coverage["failures"], json!([{"name": "no_socket", "count": 2}]));
+    assert_eq!(coverage["refusals"], json!([{"name": "no_identity", "count": 1}]));
     let clock = sample(&full, EventKind::Clock);
     assert_eq!((&clock["offset_ns"], &clock["offset_back"]), (&json!(5), &json!(true)));
     assert_eq!((&clock["step_ns"], &clock["step_back"]), (&json!(8), &json!(true)));
+    assert_eq!((&clock["step_before"], &clock["reason"]), (&clock["time"], &json!("step")));
     let seal = sample(&full, EventKind::Seal);
     assert_eq!((&seal["seal_kind"], &seal["seal_size"]), (&json!("restart"), &json!(2)));
     assert_eq!(seal["seal_signature"], hex::encode([3; 64]));
@@ -318,43 +322,32 @@ fn texts_that_are_not_utf8_say_so() {
 }
 
 #[test]
-fn what_was_cut_says_how_long_it_was() {
-    let long = "é".repeat(10);
-    let cut = |clear, commitment| Intent {
-        what: What {
-            text: Text::Held { clear, commitment, full_bytes: None, never: None },
-            ..what(b"")
-        },
-    };
-    let value = read(&cut(Excerpt::of(long.as_bytes(), 5), None));
-    assert_eq!((&value["text"], &value["text_bytes"]), (&json!("éé"), &json!(20)));
-    let digest = Cut::of(long.as_bytes()).sha256.map(hex::encode);
-    assert_eq!(value["text_sha256"].as_str(), digest.as_deref());
-
-    let value = read(&cut(Excerpt::beginning(b"ab", 9), None));
-    assert_eq!((&value["text_bytes"], &value["text_sha256"]), (&json!(9), &Json::Null));
-    // A digest of the whole could be guessed at, a commitment can not.
-    let value = read(&cut(Excerpt::of(long.as_bytes(), 5), Some([1; 32])));
-    assert_eq!((&value["text_bytes"], &value["text_sha256"]), (&json!(20), &Json::Null));
+fn what_is_not_held_says_how_long_it_was() {
+    let text = Text { full_bytes: Some(20), ..held(b"sel") };
+    let value = read(&Intent { what: What { text, ..what(b"") } });
+    assert_eq!((&value["text"], &value["text_bytes"]), (&json!("sel"), &json!(20)));
+    assert!(value.get("text_commitment").is_none(), "{value}");
+    let text = Text { commitment: Some([1; 32]), full_bytes: Some(20), ..Text::default() };
+    let value = read(&Intent { what: What { text, ..what(b"") } });
+    assert_eq!((value.get("text"), &value["text_bytes"]), (None, &json!(20)));
+    assert_eq!(value["text_commitment"], hex::encode([1; 32]));
 }
 
 #[test]
 fn parameters_keep_format_type_and_null() {
-    let clear = |bytes| Value::Clear(Excerpt::whole(bytes));
     let list = [
-        Parameter { format: 0, type_oid: 25, value: clear(b"o'hara\0") },
-        Parameter { format: 1, type_oid: 23, value: clear(&[0, 0, 0, 42]) },
-        Parameter { format: 1, type_oid: 25, value: clear(b"text") },
-        Parameter { format: 0, type_oid: 0, value: Value::Null },
-        Parameter { format: 9, type_oid: 0, value: Value::Clear(Excerpt::of(b"abc", 1)) },
-        Parameter { format: 0, type_oid: 0, value: Value::Committed([1; 32], 5) },
-        Parameter { format: 0, type_oid: 0, value: Value::Hashed([2; 32], 6) },
-        Parameter { format: 0, type_oid: 0, value: Value::Never(0, 7) },
-        Parameter { format: 0, type_oid: 0, value: Value::Omitted(8) },
+        parameter(Value::Clear(b"o'hara\0")),
+        Parameter { format: 1, type_oid: 23, ..parameter(Value::Clear(&[0, 0, 0, 42])) },
+        Parameter { format: 1, ..parameter(Value::Clear(b"text")) },
+        parameter(Value::Null),
+        Parameter { format: 9, full_bytes: Some(3), ..parameter(Value::Clear(b"a")) },
+        Parameter { full_bytes: Some(5), ..parameter(Value::Committed([1; 32])) },
+        Parameter { full_bytes: Some(6), ..parameter(Value::CommittedOnly([1; 32])) },
+        parameter(Value::Hashed([2; 32])),
+        parameter(Value::Never(0)),
     ];
     let with = |parameters| read(&Intent { what: What { parameters, ..what(b"") } });
-    let value = with(Parameters::Listed(&list, list.len()));
-    let digest = hex::encode(Cut::of(b"abc").sha256.expect("known"));
+    let value = with(Parameters::Listed(&list, None));
     let (commitment, hash) = (hex::encode([1; 32]), hex::encode([2; 32]));
     assert_eq!(
         value["params"],
@@ -362,17 +355,18 @@ fn parameters_keep_format_type_and_null() {
             {"format": "text", "type_oid": 25, "value": "o'hara\0"},
             {"format": "binary", "type_oid": 23, "value": "AAAAKg==", "value_encoding": "base64"},
             {"format": "binary", "type_oid": 25, "value": "dGV4dA==", "value_encoding": "base64"},
-            {"format": "text", "type_oid": 0, "value": null},
-            {"format": 9, "type_oid": 0, "value": "a", "value_bytes": 3, "value_sha256": digest},
-            {"format": "text", "type_oid": 0, "commitment": commitment, "value_bytes": 5},
-            {"format": "text", "type_oid": 0, "hash": hash, "value_bytes": 6},
-            {"format": "text", "type_oid": 0, "never": "password", "value_bytes": 7},
-            {"format": "text", "type_oid": 0, "omitted": true, "value_bytes": 8},
+            {"format": "text", "type_oid": 25, "value": null},
+            {"format": 9, "type_oid": 25, "value": "a", "value_bytes": 3},
+            {"format": "text", "type_oid": 25, "commitment": commitment, "value_bytes": 5},
+            {"format": "text", "type_oid": 25, "commitment": commitment, "value_bytes": 6,
+             "omitted": true},
+            {"format": "text", "type_oid": 25, "hash": hash},
+            {"format": "text", "type_oid": 25, "never": "rule"},
         ])
     );
     let value = with(Parameters::Omitted(4));
     assert_eq!((&value["params"], &value["params_omitted"]), (&Json::Null, &json!(4)));
-    let value = with(Parameters::Listed(&[], 0));
+    let value = with(Parameters::Listed(&[], None));
     let keys: Vec<_> = value.as_object().expect("an object").keys().collect();
     assert!(!keys.iter().any(|key| key.starts_with("params")), "{keys:?}");
 }
@@ -400,14 +394,6 @@ fn words_are_distinct_and_numbered_by_their_place() {
 
 #[test]
 fn what_exceeds_a_list_is_counted() {
-    let one = Parameter { format: 0, type_oid: 25, value: Value::Null };
-    let list = vec![one; 70_000];
-    let value = read(&Intent {
-        what: What { parameters: Parameters::Listed(&list, list.len()), ..what(b"") },
-    });
-    let params = value["params"].as_array().map(Vec::len);
-    assert_eq!(params, Some(PARAMETERS_MAX));
-    assert_eq!(value["params_more"], json!(70_000 - PARAMETERS_MAX));
     let results = vec![ResultPart { tag: b"SELECT 0", rows: 0 }; RESULTS_MAX + 5];
     let many = Done {
         results: &results,
@@ -425,19 +411,28 @@ fn no_entry_is_too_long_for_a_bundle() {
     const TAG_BYTES: usize = 63;
     const NAME_BYTES: usize = 255;
     const STARTUP_BYTES: usize = 10_000;
-    let long = vec![b'\xff'; TEXT_BYTES_MAX];
+    let long = vec![b'\xff'; values::TEXT_INLINE_MAX];
     let (name, tag) = ([b'n'; NAME_BYTES], [b't'; TAG_BYTES]);
-    let value = |value| Parameter { format: u16::MAX, type_oid: u32::MAX, value };
     // Values in clear, and in the rest of the list what takes most without.
-    let quarter = vec![b'v'; VALUES_BYTES_MAX / 4];
-    let mut parameters = vec![value(Value::Clear(Excerpt::beginning(&quarter, u64::MAX))); 4];
-    parameters.resize(PARAMETERS_MAX, value(Value::Committed([1; 32], u64::MAX)));
+    let value = |value| Parameter {
+        format: u16::MAX,
+        type_oid: u32::MAX,
+        value,
+        full_bytes: Some(u64::MAX),
+    };
+    let inline = vec![b'v'; values::PARAMETER_INLINE_MAX];
+    let count = values::PARAMETERS_INLINE_MAX / values::PARAMETER_INLINE_MAX;
+    let mut parameters = vec![value(Value::Clear(&inline)); count];
+    parameters.resize(PARAMETERS_MAX, value(Value::CommittedOnly([1; 32])));
+    let unlisted =
+        values::Unlisted { count: u64::MAX, left_out: u64::MAX, commitment: Some([1; 32]) };
     let shared_with = [u64::MAX; WRITERS_MAX + 1];
-    let full_text = Text::Held {
-        clear: Excerpt::beginning(&long, u64::MAX),
+    let full_text = Text {
+        clear: Clear::Held(&long),
         commitment: Some([1; 32]),
-        full_bytes: None,
-        never: Some(2),
+        hash: Some([1; 32]),
+        full_bytes: Some(u64::MAX),
+        never: Some(1),
     };
     let what = What {
         kind: StatementKind::Extended,
@@ -447,7 +442,7 @@ fn no_entry_is_too_long_for_a_bundle() {
         name: &name,
         portal: &name,
         function_oid: Some(u32::MAX),
-        parameters: Parameters::Listed(&parameters, usize::MAX),
+        parameters: Parameters::Listed(&parameters, Some(unlisted)),
         beside: Some(Beside { key_kind: 2, sha256: Some([1; 32]) }),
         writer: Writers { writer: u64::MAX, tier: Tier::T1, shared_with: &shared_with },
     };
@@ -530,18 +525,13 @@ proptest! {
         text in proptest::collection::vec(any::<u8>(), 0..200),
         name in proptest::collection::vec(any::<u8>(), 0..20),
         value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)),
-        max in 0_usize..100,
     ) {
-        let kept = value.as_deref().map(|value| Excerpt::of(value, max));
-        let parameter =
-            Parameter { format: 0, type_oid: 1, value: kept.map_or(Value::Null, Value::Clear) };
-        let clear = Excerpt::of(&text, max);
+        let parameter = parameter(value.as_deref().map_or(Value::Null, Value::Clear));
         let entry = entry(&stamp(3), &Intent {
             what: What {
-                text: Text::Held { clear, commitment: None, full_bytes: None, never: None },
                 name: &name,
-                parameters: Parameters::Listed(&[parameter], 1),
-                ..what(b"")
+                parameters: Parameters::Listed(&[parameter], None),
+                ..what(&text)
             },
         });
         prop_assert!(cbor::Entry::decode(&entry).is_ok());
@@ -554,14 +544,13 @@ proptest! {
                 Some(_) => base64::engine::general_purpose::STANDARD.decode(text).expect("base64"),
             }
         };
-        prop_assert_eq!(&decoded(&read, "text")[..], clear.kept);
-        prop_assert_eq!(read["text_bytes"].is_null(), text.len() <= max);
+        prop_assert_eq!(decoded(&read, "text"), text);
         if !name.is_empty() {
             prop_assert_eq!(decoded(&read, "name"), name);
         }
-        match kept {
+        match value {
             None => prop_assert!(read["params"][0]["value"].is_null()),
-            Some(kept) => prop_assert_eq!(&decoded(&read["params"][0], "value")[..], kept.kept),
+            Some(value) => prop_assert_eq!(decoded(&read["params"][0], "value"), value),
         }
     }
 }

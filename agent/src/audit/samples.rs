@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::clock::{Cause, Clock, Step};
+use super::ledger::{Coverage, Hooks, HooksAction, Named, Program};
 use super::schema::ACTOR;
 use super::*;
 use crate::config;
@@ -55,8 +57,17 @@ pub(crate) fn what(text: &[u8]) -> What<'_> {
 
 /// A text that is held in clear, all of it.
 pub(crate) fn held(text: &[u8]) -> Text<'_> {
-    let clear = Excerpt::whole(text);
-    Text::Held { clear, commitment: None, full_bytes: None, never: None }
+    Text { clear: Clear::Held(text), ..Text::default() }
+}
+
+/// The text that the record with this `seq` holds.
+pub(crate) fn referred(seq: u64) -> Text<'static> {
+    Text { clear: Clear::Ref(seq), ..Text::default() }
+}
+
+/// A parameter in text format.
+pub(crate) fn parameter(value: Value<'_>) -> Parameter<'_> {
+    Parameter { format: 0, type_oid: 25, value, full_bytes: None }
 }
 
 /// A statement that ended well.
@@ -128,17 +139,21 @@ fn full_what<'a>(parameters: &'a [Parameter<'a>], shared_with: &'a [u64]) -> Wha
         name: b"s",
         portal: b"p",
         function_oid: Some(1),
-        parameters: Parameters::Listed(parameters, parameters.len() + 5),
+        parameters: Parameters::Listed(
+            parameters,
+            Some(values::Unlisted { count: 5, left_out: 2, commitment: Some([6; 32]) }),
+        ),
         beside: Some(Beside { key_kind: 1, sha256: Some([5; 32]) }),
         writer: Writers { writer: 2, tier: Tier::T1, shared_with },
     }
 }
 
 fn full_text() -> Text<'static> {
-    Text::Held {
-        clear: Excerpt::of(b"\xffabc", 2),
+    Text {
+        clear: Clear::Held(b"\xffa"),
         commitment: Some([4; 32]),
-        full_bytes: None,
+        hash: Some([3; 32]),
+        full_bytes: Some(4),
         never: Some(1),
     }
 }
@@ -207,7 +222,7 @@ pub(crate) fn full() -> Vec<Sample> {
 
 fn full_sessions(samples: &mut Samples) {
     let actor = identity(7);
-    let connect = Some(Connect { ledger: u64::MAX, number: 12 });
+    let connect = Some(12);
     samples.of_session(&SessionStart {
         application_name: Some(b"psql"),
         client_tls: Some("TLSv1.3"),
@@ -258,25 +273,17 @@ fn full_sessions(samples: &mut Samples) {
 }
 
 fn full_statements(samples: &mut Samples) {
-    let value = |value| Parameter { format: 0, type_oid: 25, value };
     let parameters = [
-        value(Value::Clear(Excerpt::of(b"abc", 2))),
-        Parameter { format: 1, ..value(Value::Clear(Excerpt::whole(&[0, 0, 0, 42]))) },
-        value(Value::Null),
-        value(Value::Committed([1; 32], 5)),
-        value(Value::Hashed([2; 32], 6)),
-        value(Value::Never(1, 7)),
-        value(Value::Omitted(8)),
+        Parameter { full_bytes: Some(3), ..parameter(Value::Clear(b"ab")) },
+        Parameter { format: 1, ..parameter(Value::Clear(&[0, 0, 0, 42])) },
+        parameter(Value::Null),
+        parameter(Value::Committed([1; 32])),
+        parameter(Value::CommittedOnly([1; 32])),
+        parameter(Value::Hashed([2; 32])),
+        parameter(Value::Never(1)),
     ];
     let shared_with: Vec<u64> = (2..).take(WRITERS_MAX + 1).collect();
     let what = full_what(&parameters, &shared_with);
-    // A cut text has a digest only where there is no commitment.
-    let cut = Text::Held {
-        clear: Excerpt::of(b"abc", 2),
-        commitment: None,
-        full_bytes: None,
-        never: None,
-    };
     samples.of_session(&Introduced {
         kind: StatementKind::Parse,
         text: full_text(),
@@ -285,18 +292,10 @@ fn full_statements(samples: &mut Samples) {
         name: b"s",
         beside: what.beside,
     });
-    samples.of_session(&Introduced {
-        kind: StatementKind::Parse,
-        text: cut,
-        text_state: TextState::Exact,
-        client_encoding: None,
-        name: b"",
-        beside: None,
-    });
     let others = [
         what,
-        What { text: cut, parameters: Parameters::Omitted(2), ..what },
-        What { text: Text::Ref(1), ..what },
+        What { parameters: Parameters::Omitted(2), ..what },
+        What { text: referred(1), ..what },
     ];
     let copied = Some(Copied { bytes: 5, rows: Some(1) });
     let full_done = |of| Done {
@@ -326,7 +325,7 @@ fn full_happenings(samples: &mut Samples) {
     let actor = identity(7);
     let (actor, since) = (Some(&actor), Some(NOW.wall));
     let destination = Some("10.0.0.5:5432".parse().expect("an address"));
-    let connect = Some(Connect { ledger: u64::MAX, number: 12 });
+    let connect = Some(12);
     samples.of_agent(&AgentStart {
         version: "0.1.0",
         host: "db-client-1",
@@ -365,12 +364,12 @@ fn full_happenings(samples: &mut Samples) {
     });
     samples.of_agent(&ConfigLoad { config_sha256: &[1; 32] });
     samples.of_agent(&Hooks {
-        action: "attached",
-        cgroup: "root",
-        reason: Some("start"),
-        detail: Some("d"),
-        programs: &["connect4 17".to_owned()],
+        action: HooksAction::Attached,
+        cgroup: "root".to_owned(),
+        detail: Some("d".into()),
+        programs: vec![Program { name: "connect4", id: 17 }],
     });
+    let named = |name: &'static str, count| vec![Named { name: name.into(), count }];
     samples.of_agent(&Coverage {
         since: NOW.wall,
         seen: 10,
@@ -381,18 +380,20 @@ fn full_happenings(samples: &mut Samples) {
         open: 1,
         unexplained: 0,
         connect_base: 3,
-        ledger: 4,
-        failures: &[("no_socket", 2)],
+        ledger: u64::MAX,
+        failures: named("no_socket", 2),
+        refusals: named("no_identity", 1),
     });
     samples.of_agent(&Clock {
-        boot_id: "b",
+        cause: Cause::Step,
+        boot_id: "b".to_owned(),
         number: 2,
         source: "ntp",
         offset_ns: -5,
         max_error_us: 6,
         unsynchronised: false,
         tai_offset: 37,
-        step_ns: Some(-8),
+        step: Some(Step { by_ns: 8, back: true, before: NOW.wall }),
     });
 }
 
@@ -475,7 +476,7 @@ fn full_maintenance(samples: &mut Samples) {
 pub(crate) fn minimal() -> Vec<Sample> {
     let mut samples = Samples::default();
     let actor = identity(7);
-    let bare = What { text: Text::None, ..what(b"") };
+    let bare = What { text: Text::default(), ..what(b"") };
     let (root, next, signature) = ([1; 32], [2; 32], [3; 64]);
     let destination = "10.0.0.5:5432".parse().expect("an address");
     samples.of_session(&session_start(&actor));
@@ -503,7 +504,7 @@ pub(crate) fn minimal() -> Vec<Sample> {
     });
     samples.of_session(&Introduced {
         kind: StatementKind::Parse,
-        text: Text::None,
+        text: Text::default(),
         text_state: TextState::Exact,
         client_encoding: None,
         name: b"",
@@ -566,7 +567,12 @@ pub(crate) fn minimal() -> Vec<Sample> {
         detail: None,
     });
     samples.of_agent(&ConfigLoad { config_sha256: &[0; 32] });
-    samples.of_agent(&Hooks { action: "", cgroup: "", reason: None, detail: None, programs: &[] });
+    samples.of_agent(&Hooks {
+        action: HooksAction::Missing,
+        cgroup: String::new(),
+        detail: None,
+        programs: Vec::new(),
+    });
     samples.of_agent(&Coverage {
         since: WallNanos(0),
         seen: 0,
@@ -578,17 +584,19 @@ pub(crate) fn minimal() -> Vec<Sample> {
         unexplained: 0,
         connect_base: 0,
         ledger: 0,
-        failures: &[],
+        failures: Vec::new(),
+        refusals: Vec::new(),
     });
     samples.of_agent(&Clock {
-        boot_id: "",
+        cause: Cause::Start,
+        boot_id: String::new(),
         number: 1,
         source: "",
         offset_ns: 0,
         max_error_us: 0,
         unsynchronised: true,
         tai_offset: 0,
-        step_ns: None,
+        step: None,
     });
     samples.of_agent(&Seal {
         number: 0,

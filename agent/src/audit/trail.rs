@@ -1,12 +1,13 @@
 //! The trail as the agent uses it: store, chain, keys and anchors, opened and closed in order.
 
 use super::store::{NotRecorded, Sink, StoreStatus};
+use super::values::Keyring;
 use crate::config::Audit;
 
 /// The audit trail of this host. One for each agent.
-#[derive(Debug)]
 pub struct Trail {
     sink: Sink,
+    keyring: Keyring,
 }
 
 /// Why there is no trail.
@@ -48,6 +49,11 @@ impl Trail {
     /// Opens it.
     pub fn open(_audit: &Audit) -> Result<Self, TrailError> {
         unimplemented!()
+    }
+
+    /// The keys of values.
+    pub fn keyring(&self) -> Keyring {
+        self.keyring.clone()
     }
 
     /// A way into the log for one worker.

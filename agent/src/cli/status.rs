@@ -6,7 +6,7 @@ use std::path::Path;
 use super::table::{printable, render_pairs};
 use super::{AskArgs, Exit, Output, load};
 use crate::audit::store::Health;
-use crate::control::{Request, Response, Status, ask};
+use crate::control::{Connects, Request, Response, Status, ask};
 
 /// Says how the agent is that the configuration names. A finding when it can't record, or lost
 /// records.
@@ -81,6 +81,15 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
         };
         ("  anchor lag", text)
     }));
+    if let Some(connects) = &status.connects {
+        let Connects { seen, intercepted, refused, failed, allowed, open, unexplained, .. } =
+            connects;
+        let columns = format!(
+            "{seen} seen: {intercepted} intercepted, {refused} refused, {failed} failed, \
+             {allowed} allowed, {open} open, {unexplained} unexplained"
+        );
+        pairs.push(("connects", columns));
+    }
     pairs.extend(status.counters.iter().map(|(name, count)| (name.as_str(), count.to_string())));
     pairs
 }

@@ -60,6 +60,7 @@ fn status() -> Status {
                 error: Some("refused".to_owned()),
             }],
         },
+        connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{SessionIds, Tier, Trail, WallNanos, samples},
+    audit::{SessionIds, Tier, Trail, WallNanos, ledger::Ledger, samples},
     config,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
@@ -95,6 +95,7 @@ impl Scene {
         let resolver = Resolver::new(AttribSettings::default()).expect("a host");
         let recording = Recording {
             sink: trail.sink(),
+            keyring: trail.keyring(),
             audit: Arc::new(audit.clone()),
             identifier: Identifier::start(resolver).expect("threads"),
             tier: Tier::T0,
@@ -193,7 +194,8 @@ fn recorder(recording: Recording) -> Recorder {
         tls: None,
         server_name: None,
     };
-    Recorder::new(recording, entry, flow, who, registration, hello)
+    let recorder = Recorder::new(recording, entry, flow, who, registration, hello);
+    recorder.expect("a session that can be recorded")
 }
 
 /// What goes wrong from now on.

@@ -11,7 +11,7 @@ use pgward_tests::script::ScriptedServer;
 use pgward_tests::wait::PATIENCE;
 use serde_json::Value;
 
-use crate::{Result, gate};
+use crate::{Result, gate, ledger};
 
 /// More events than the ring buffer of one mebibyte holds at 184 bytes each, twice over.
 const EVENTS: usize = 12_000;
@@ -43,6 +43,9 @@ fn refusals_beyond_the_ring_buffer_are_counted_as_lost() -> Result {
         assert_eq!(report["failures"]["ConnectionRefused"], EVENTS, "{report}");
         scene.agent.start_process(None)?;
         all_accounted_for(&scene, "refused", rounds * EVENTS)?;
+        // What is lost are events; the counts are whole.
+        let account = ledger::settled(&scene.agent, rounds * EVENTS)?;
+        assert_eq!(account["refusals"]["refused_agent_down"], rounds * EVENTS, "{account}");
     }
     assert_eq!(server.accepted(), 0);
     Ok(())
@@ -63,7 +66,10 @@ fn connects_allowed_unseen_beyond_the_ring_buffer_are_counted_as_lost() -> Resul
     let report = scene.client(&["knock", &address, &count])?;
     assert_eq!(report["done"], EVENTS, "{report}");
     scene.agent.start_process(None)?;
-    all_accounted_for(&scene, "allowed_unseen", EVENTS)
+    all_accounted_for(&scene, "allowed_unseen", EVENTS)?;
+    let account = ledger::settled(&scene.agent, EVENTS)?;
+    assert_eq!(account["allowed"], EVENTS, "{account}");
+    Ok(())
 }
 
 /// Every one of `events` is either recorded or counted as lost, and some were lost.
@@ -71,7 +77,7 @@ fn all_accounted_for(scene: &Scene, event: &str, events: usize) -> Result {
     let events = events as u64;
     let (told, lost) = scene.agent.wait_for_all(PATIENCE * 3, |records| {
         let lost: Vec<Value> =
-            records.iter().filter(|r| r["source"] == "kernel_events").cloned().collect();
+            records.iter().filter(|r| r["lost"] == "kernel_events").cloned().collect();
         let (told, lost) = (sum(records, event), sum(&lost, "events_lost"));
         (told + lost >= events).then_some((told, lost))
     })?;
@@ -103,7 +109,7 @@ fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
     assert_eq!(statement["tier"], "T0", "{facts:?}\n{start}");
     scene
         .agent
-        .wait_for(|r| r["event"] == "events_lost" && r["source"] == "writer_events", PATIENCE)?;
+        .wait_for(|r| r["event"] == "events_lost" && r["lost"] == "writer_events", PATIENCE)?;
     Ok(())
 }
 
@@ -147,6 +153,8 @@ fn fill_the_pending_table() -> Result<u64> {
             starts.filter(|start| sessions.contains(&&start["session"])).cloned().collect();
         (starts.len() as u64 >= done).then_some(starts)
     })?;
+    let account = ledger::settled(&scene.agent, PENDING)?;
+    assert_eq!(account["intercepted"], done, "{account}");
     // Whoever got through has an identity; whoever had no place in the table was refused, and that was said.
     assert!(starts.iter().all(|start| start["actor"]["pid"] == report["pid"]), "{report}");
     if done == LAST as u64 {

@@ -6,7 +6,7 @@ use super::{Item, Joined, Value, ViewError, kind, object};
 use crate::audit::samples::*;
 use crate::audit::schema::{ACTOR, EventKind};
 use crate::audit::{
-    Authentication, BoundLeg, Denied, Done, Encoded, EndReason, Excerpt, Handshake, HandshakeKind,
+    Authentication, BoundLeg, Denied, Done, Encoded, EndReason, Handshake, HandshakeKind,
     Intent, Introduced, Now, Of, Outcome, Parameter, Parameters, Record, SessionEnd, SessionId,
     SessionMark, Stamp, StatementKind, Text, TextState, Tier, WallNanos, What, Writer, Writers,
 };
@@ -71,12 +71,12 @@ fn later(seq: u64, nanos: u64) -> Stamp {
 fn a_statement_is_its_intent_and_its_outcome() {
     let mut reader = Reader::default();
     reader.session();
-    let parameter = Parameter { format: 0, type_oid: 23, value: clear(b"42") };
+    let parameter = Parameter { type_oid: 23, ..parameter(clear(b"42")) };
     let asked = What {
         kind: StatementKind::Extended,
         name: b"s",
         portal: b"p",
-        parameters: Parameters::Listed(&[parameter], 1),
+        parameters: Parameters::Listed(&[parameter], None),
         ..what(b"select $1")
     };
     reader.push(&entry(&later(2, 5), &Intent { what: asked }));
@@ -149,11 +149,10 @@ fn texts_are_put_where_they_are_referred_to() {
         2,
         &Introduced {
             kind: StatementKind::Parse,
-            text: Text::Held {
-                clear: Excerpt::of(b"select 'abc\xff'", 10),
-                commitment: None,
-                full_bytes: None,
-                never: None,
+            text: Text {
+                commitment: Some([4; 32]),
+                full_bytes: Some(13),
+                ..held(b"select 'ab")
             },
             text_state: TextState::Exact,
             client_encoding: Some(b"LATIN1"),
@@ -161,7 +160,7 @@ fn texts_are_put_where_they_are_referred_to() {
             beside: None,
         },
     );
-    let by_ref = |seq| What { text: Text::Ref(seq), ..what(b"") };
+    let by_ref = |seq| What { text: referred(seq), ..what(b"") };
     reader.take(3, &Intent { what: by_ref(2) });
     reader.take(4, &done(Of::Intent(3, None)));
     // Of another name than it was introduced with.
@@ -194,8 +193,8 @@ fn texts_are_put_where_they_are_referred_to() {
     assert_eq!(texts, expected);
     let first = &statements[0];
     assert_eq!((&first["text_bytes"], &first["client_encoding"]), (&json!(13), &json!("LATIN1")));
-    assert_eq!(first["text_sha256"].as_str().map(str::len), Some(64));
-    assert_eq!((&first["name"], &statements[1]["name"]), (&json!("s"), &json!("t")));
+    assert_eq!(first["text_commitment"], "04".repeat(32));
+    assert_eq!((first.get("name"), &statements[1]["name"]), (None, &json!("t")), "its own");
     assert_eq!(statements[6]["text_ref"], 99, "so that the loss is seen");
 }
 
@@ -320,7 +319,7 @@ fn what_a_denied_statement_was_is_shown() {
     reader.session();
     reader.take(2, &Intent { what: what(b"select secret") });
     reader.take(3, &done(Of::Intent(2, None)));
-    let what = What { text: Text::Ref(2), ..what(b"") };
+    let what = What { text: referred(2), ..what(b"") };
     reader.take(4, &Denied { what, sqlstate: *b"42501", reason: "r", rules: &["first"] });
     let shown = reader.finish();
     let denied = shown.last().expect("it is given at once");
@@ -397,15 +396,15 @@ fn an_event_of_a_later_version_in_a_session_is_given_at_once() {
 #[test]
 fn binary_and_bytes_that_are_no_text_are_base64() {
     let parameters = [
-        Parameter { format: 1, type_oid: 25, value: clear(b"text") },
-        Parameter { format: 0, type_oid: 25, value: clear(b"\xff") },
+        Parameter { format: 1, ..parameter(clear(b"text")) },
+        parameter(clear(b"\xff")),
     ];
     let mut reader = Reader::default();
     reader.session();
-    let asked = What { parameters: Parameters::Listed(&parameters, 2), ..what(b"select '\xe9'") };
+    let asked = What { parameters: Parameters::Listed(&parameters, None), ..what(b"select '\xe9'") };
     reader.take(2, &Intent { what: asked });
     reader.take(3, &done(Of::Intent(2, None)));
-    reader.take(4, &Intent { what: What { text: Text::Ref(2), ..what(b"") } });
+    reader.take(4, &Intent { what: What { text: referred(2), ..what(b"") } });
     reader.take(5, &done(Of::Intent(4, None)));
     let statements = reader.statements();
     assert_eq!(
@@ -443,5 +442,5 @@ fn what_is_no_entry_is_refused() {
 
 /// The value of a parameter, held in clear.
 fn clear(bytes: &[u8]) -> crate::audit::Value<'_> {
-    crate::audit::Value::Clear(Excerpt::whole(bytes))
+    crate::audit::Value::Clear(bytes)
 }
