@@ -45,3 +45,5 @@ pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;
+#[cfg(test)]
+pub(crate) mod samples;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::server::serve_admitted;
 use super::*;
-use crate::audit::Health;
+use crate::audit::AnchorLag;
+use crate::audit::store::{Health, Level, StoreStatus};
 
 #[derive(Default)]
 struct Agent {
@@ -40,8 +41,25 @@ fn status() -> Status {
         logins_throttled: 4,
         cancels_dropped: 5,
         namespaces: 1,
-        log_path: "/var/log/pgward/queries.jsonl".to_owned(),
-        log: LogStatus { health: Health::Good, records: 5, bytes: 6, lost: 0 },
+        audit_directory: "/var/lib/pgward/audit".to_owned(),
+        audit: TrailStatus {
+            origin: "pgward/6f1c/1".to_owned(),
+            store: StoreStatus {
+                health: Health::Good,
+                level: Level::Low,
+                used_bytes: 6,
+                entries: 5,
+                batches: 4,
+                lost: 0,
+            },
+            quota_bytes: 7,
+            seal_lag_ms: Some(8),
+            anchors: vec![AnchorLag {
+                name: "w".to_owned(),
+                lag_ms: Some(9),
+                error: Some("refused".to_owned()),
+            }],
+        },
         connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),
     }

@@ -1,8 +1,10 @@
 //! `pgward log` from records to rows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::audit::samples::*;
+use crate::audit::view::{Item, Joined};
 use crate::audit::*;
 
 fn log_args(arguments: &[&str]) -> LogArgs {
@@ -13,110 +15,88 @@ fn log_args(arguments: &[&str]) -> LogArgs {
     }
 }
 
-const NOW: Now = Now { wall: WallNanos(1_772_323_199_000_000_042), boot: BootNanos(77) };
+/// A log as it grows: what its entries come to, a line each.
+#[derive(Default)]
+struct Lines {
+    joined: Joined,
+    entries: u64,
+    text: String,
+}
 
-/// The start of a session whose login failed.
-fn session_start(actor: &Json) -> SessionStart<'_> {
-    let destination = "10.0.0.5:5432".parse().expect("an address");
-    SessionStart {
-        actor,
-        tier: Tier::T2,
-        confidence: Confidence::Exact,
-        destination,
-        source: destination,
-        netns_cookie: 1,
-        database_user: b"app",
-        database: b"shop",
-        application_name: None,
-        client_encoding: None,
-        server_version: None,
-        protocol: (3, 0),
-        authentication: "trust",
-        handshake: None,
-        client_tls: None,
-        server_tls: None,
-        server_verified: None,
-        server_name: None,
-        destination_name: "default",
-        options: None,
-        backend_pid: None,
+impl Lines {
+    fn write<'r>(&mut self, stamp: &Stamp, record: impl Into<Record<'r>>) {
+        let items = self.joined.push(self.entries, &entry(stamp, record)).expect("an entry");
+        self.entries += 1;
+        self.show(items);
+    }
+
+    /// An intent and its outcome.
+    fn statement(&mut self, seq: &mut SessionSeq, what: What<'_>, done: Done<'_>) {
+        let intent = seq.next();
+        self.write(&seq.stamp(NOW), &Intent { what });
+        let done = Done { of: Of::Intent(intent, None), ..done };
+        self.write(&seq.stamp(NOW), &done);
+    }
+
+    fn show(&mut self, items: Vec<Item>) {
+        for item in items {
+            self.text.push_str(&view::line(&Value::Object(item.object)));
+            self.text.push('\n');
+        }
+    }
+
+    fn finish(mut self) -> String {
+        let rest = self.joined.finish(self.entries);
+        self.show(rest);
+        self.text
     }
 }
 
 /// A log with two sessions, one of them of an earlier file, and one of everything else that has a
 /// row.
 fn sample_log() -> String {
-    let mut out = Vec::new();
-    let now = NOW;
+    let mut log = Lines::default();
     let mut seq = SessionSeq::new(SessionId { epoch: 0xfeed << 48, counter: 42 });
     let mut old = SessionSeq::new(SessionId { epoch: 0xfeed << 48, counter: 7 });
-    let identity = Json::render(&json!({
+    let encoded = |identity| Encoded::object(schema::ACTOR, &identity).expect("short");
+    let identity = encoded(json!({
         "pid": 7, "exe": "/usr/bin/psql", "uid": 1000, "cmdline": ["psql", "-c", "select\n1"],
-        "container": {"id": "0123456789abcdef", "runtime": "crun"}
-    }))
-    .expect("short");
-    let opener = Json::render(&json!({"pid": 7})).expect("short");
-    let other = Json::render(&json!({
-        "pid": 8, "exe": "/usr/bin/perl", "uid": 0, "container": "web"
-    }))
-    .expect("short");
+        "container": {"id": "0123456789abcdef", "runtime": "crun", "name": "shop"}
+    }));
+    let other = encoded(json!({
+        "pid": 8, "exe": "/usr/bin/perl", "uid": 0, "container": {"id": "ab", "name": "web"}
+    }));
     let destination = "10.0.0.5:5432".parse().expect("an address");
-    let start = session_start(&identity);
-    Record::from(&start).write(&seq.stamp(now), &mut out);
-    let statement = Statement {
-        kind: StatementKind::Simple,
-        text: Excerpt::whole(b"select *\n  from t -- \x1b[31m"),
-        text_state: TextState::Exact,
-        client_encoding: None,
-        name: b"",
-        portal: b"",
-        function_oid: None,
-        parameters: Parameters::NONE,
+    log.write(&seq.stamp(NOW), &session_start(&identity));
+    log.write(&seq.stamp(NOW), &authentication());
+    let select = Done {
         tag: b"SELECT 3",
         rows: 3,
-        row_bytes: 11,
-        results: &[],
-        results_total: 1,
-        copy_in: None,
-        copy_out: None,
-        outcome: Outcome::Completed,
-        sqlstate: None,
-        commit_sqlstate: None,
-        started: now.wall,
         first_response_us: None,
         duration_us: 1_234,
         transaction: None,
-        writer: &opener,
-        tier: Tier::T2,
-        shared_with: &[],
+        ..done(Of::Intent(0, None))
     };
-    Record::from(&statement).write(&seq.stamp(now), &mut out);
-    let insert = Statement {
-        kind: StatementKind::Extended,
-        text: Excerpt::whole(b"insert into t values ($1)"),
-        tag: b"INSERT 0 5",
-        rows: 0,
-        writer: &other,
-        ..statement
-    };
-    Record::from(&insert).write(&seq.stamp(now), &mut out);
-    let failed = Statement {
-        kind: StatementKind::Parse,
-        text: Excerpt::whole(b"selec"),
+    log.statement(&mut seq, what(b"select *\n  from t -- \x1b[31m"), select);
+    let writer = Writers { writer: seq.next(), tier: Tier::T2, shared_with: &[] };
+    log.write(&seq.stamp(NOW), &Writer { actor: &other, tier: Tier::T2 });
+    let insert =
+        What { kind: StatementKind::Extended, writer, ..what(b"insert into t values ($1)") };
+    log.statement(&mut seq, insert, Done { tag: b"INSERT 0 5", rows: 0, ..select });
+    let parse = What { kind: StatementKind::Parse, ..what(b"selec") };
+    let failed = Done {
+        of: Of::Message(&parse),
         outcome: Outcome::Failed,
         sqlstate: Some(*b"42601"),
-        ..statement
+        ..select
     };
-    Record::from(&failed).write(&seq.stamp(now), &mut out);
-    let unknown = Statement {
-        text: Excerpt::whole(b""),
-        text_state: TextState::Unknown,
-        outcome: Outcome::Unfinished,
-        tag: b"",
-        writer: &other,
-        ..statement
-    };
-    Record::from(&unknown).write(&old.stamp(now), &mut out);
+    log.write(&seq.stamp(NOW), &failed);
+    let _ = old.stamp(NOW); // its start is in an earlier file
+    let writer = Writers { writer: old.next(), ..writer };
+    log.write(&old.stamp(NOW), &Writer { actor: &other, tier: Tier::T2 });
+    let unknown =
+        What { text: Text::default(), text_state: TextState::Unknown, writer, ..what(b"") };
+    log.statement(&mut old, unknown, Done { outcome: Outcome::Unfinished, tag: b"", ..select });
     let refused = Refused {
         reason: "refused_storage",
         detail: None,
@@ -124,18 +104,19 @@ fn sample_log() -> String {
         actor: Some(&other),
         destination: Some(destination),
         count: 2,
+        connect: None,
     };
-    Record::from(&refused).write(&Stamp::agent(now), &mut out);
-    String::from_utf8(out).expect("UTF-8")
+    log.write(&Stamp::agent(NOW), &refused);
+    log.finish()
 }
 
 const TABLE: &str = "\
-TIME                     SESSION  PID  EXE             UID  COMMAND LINE      CONTAINER     DESTINATION    STATEMENT                             ROWS  DURATION
-2026-02-28 23:59:59.000  feed:42    7  /usr/bin/psql  1000  psql -c select 1  0123456789ab  10.0.0.5:5432  select * from t -- \\u{1b}[31m            3  1.234 ms
-2026-02-28 23:59:59.000  feed:42    8  /usr/bin/perl     0  -                 web           10.0.0.5:5432  insert into t values ($1)                5  1.234 ms
-2026-02-28 23:59:59.000  feed:42    7  /usr/bin/psql  1000  psql -c select 1  0123456789ab  10.0.0.5:5432  (parse) selec                  ERROR 42601  1.234 ms
-2026-02-28 23:59:59.000  feed:7     8  /usr/bin/perl     0  -                 web           -              (unknown)                       unfinished  1.234 ms
-2026-02-28 23:59:59.000  -          8  /usr/bin/perl     0  -                 web           10.0.0.5:5432  (refused: refused_storage)         2 times         -
+TIME                     SESSION  PID  EXE             UID  COMMAND LINE      CONTAINER  DESTINATION    STATEMENT                             ROWS  DURATION
+2026-02-28 23:59:59.000  feed:42    7  /usr/bin/psql  1000  psql -c select 1  shop       10.0.0.5:5432  select * from t -- \\u{1b}[31m            3  1.234 ms
+2026-02-28 23:59:59.000  feed:42    8  /usr/bin/perl     0  -                 web        10.0.0.5:5432  insert into t values ($1)                5  1.234 ms
+2026-02-28 23:59:58.998  feed:42    7  /usr/bin/psql  1000  psql -c select 1  shop       10.0.0.5:5432  (parse) selec                  ERROR 42601  1.234 ms
+2026-02-28 23:59:59.000  feed:7     8  /usr/bin/perl     0  -                 web        -              (unknown)                       unfinished  1.234 ms
+2026-02-28 23:59:59.000  -          8  /usr/bin/perl     0  -                 web        10.0.0.5:5432  (refused: refused_storage)         2 times         -
 ";
 
 /// Runs `pgward log` on a file of this content.
@@ -165,44 +146,56 @@ fn the_log_is_a_table_of_who_asked_what() {
 
 #[test]
 fn logins_and_what_became_of_them_have_rows() {
-    let identity = Json::render(&json!({"pid": 7, "exe": "/usr/bin/psql"})).expect("short");
-    let mut out = Vec::new();
+    let actor = json!({"pid": 7, "exe": "/usr/bin/psql"});
+    let actor = Encoded::object(schema::ACTOR, &actor).expect("short");
+    let mut log_file = Lines::default();
     let mut counter = 0;
-    let mut session = |start: SessionStart<'_>, reason, detail, sqlstate| {
+    let mut session = |start: SessionStart<'_>, login: Authentication<'_>, reason: EndReason| {
         counter += 1;
         let mut seq = SessionSeq::new(SessionId { epoch: 0xfeed << 48, counter });
-        Record::from(&start).write(&seq.stamp(NOW), &mut out);
+        log_file.write(&seq.stamp(NOW), &start);
+        log_file.write(&seq.stamp(NOW), &Authentication { detail: None, sqlstate: None, ..login });
+        let (entries, digest) = seq.summary();
         let end = SessionEnd {
             reason,
-            detail,
-            sqlstate,
+            detail: login.detail,
+            sqlstate: login.sqlstate,
             statements: 0,
             client_bytes: 1,
             server_bytes: 2,
             duration_us: 5,
+            entries,
+            digest,
         };
-        Record::from(&end).write(&seq.stamp(NOW), &mut out);
+        log_file.write(&seq.stamp(NOW), &end);
     };
-    let good = |kind, login, bound, exception| SessionStart {
+    let good = |kind, login, bound, exception| Authentication {
         handshake: Some(Handshake { kind, login, bound, exception }),
         server_tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768"),
-        ..session_start(&identity)
+        ..authentication()
     };
+    let start = session_start(&actor);
     let tls = Some("TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384");
     let both = &[BoundLeg::Client, BoundLeg::Server];
     let terminated = good(HandshakeKind::Terminated, None, both, None);
-    let terminated = SessionStart { client_tls: tls, ..terminated };
-    session(terminated, EndReason::ClientTerminated, None, Some(*b"42601"));
+    let terminated = Authentication { sqlstate: Some(*b"42601"), ..terminated };
+    let encrypted = SessionStart { client_tls: tls, ..start };
+    session(encrypted, terminated, EndReason::ClientTerminated);
     let mapped = good(HandshakeKind::Mapped, Some(b"app_db"), &both[1..], None);
     // Authenticated, and refused by the server all the same.
-    session(mapped, EndReason::StartupRefused, None, Some(*b"3D000"));
+    let mapped = Authentication { sqlstate: Some(*b"3D000"), ..mapped };
+    session(start, mapped, EndReason::StartupRefused);
     let relayed = good(HandshakeKind::Relayed, None, &[], Some("no \x1b[31m SCRAM"));
-    let relayed = SessionStart { server_tls: None, ..relayed };
-    session(relayed, EndReason::ServerClosed, None, None);
-    let failed = SessionStart { server_tls: tls, ..session_start(&identity) };
-    let detail = Some("authentication_method: the server asks for it");
-    session(failed, EndReason::AuthenticationRefused, detail, Some(*b"28000"));
-    session(session_start(&identity), EndReason::DialFailed, None, Some(*b"57P03"));
+    session(start, Authentication { server_tls: None, ..relayed }, EndReason::ServerClosed);
+    let refused = Authentication {
+        server_tls: tls,
+        detail: Some("authentication_method: the server asks for it"),
+        sqlstate: Some(*b"28000"),
+        ..authentication()
+    };
+    session(start, refused, EndReason::AuthenticationRefused);
+    let failed = Authentication { sqlstate: Some(*b"57P03"), ..authentication() };
+    session(start, failed, EndReason::DialFailed);
     let refused = Refused {
         reason: "sessions_max",
         detail: Some("`agent.sessions_max` is 1"),
@@ -210,9 +203,10 @@ fn logins_and_what_became_of_them_have_rows() {
         actor: None,
         destination: None,
         count: 1,
+        connect: None,
     };
-    Record::from(&refused).write(&Stamp::agent(NOW), &mut out);
-    let content = String::from_utf8(out).expect("UTF-8");
+    log_file.write(&Stamp::agent(NOW), &refused);
+    let content = log_file.finish();
 
     let table = log(&content, &["--columns", "session,pid,statement,rows,duration"], None);
     assert_eq!(
