@@ -164,8 +164,11 @@ impl Trail {
             publisher: publisher.clone(),
             pending: None,
         };
-        let watcher =
-            Arc::new(Watcher { publisher: publisher.clone(), sink: OnceLock::new(), on_finished });
+        let watcher = Arc::new(Watcher {
+            publisher: Arc::downgrade(&publisher),
+            sink: OnceLock::new(),
+            on_finished,
+        });
         let keyring = Keyring::open(&audit.directory.join("keys").join("values"))?;
         let store = Store::start(opened, audit.into(), Box::new(sealer), watcher.clone())?;
         let sink = store.sink();

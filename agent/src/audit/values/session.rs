@@ -86,6 +86,11 @@ impl SessionValues {
         Ok((Self { session, policy, keyring, keys, sealed: 0, person: None }, stored))
     }
 
+    /// Whether texts are held as they are.
+    pub fn holds_clear(&self) -> bool {
+        self.policy.text == ValueMode::Clear
+    }
+
     /// Looks at a text. `strings` are [`Strings::Standard`] only when the server said so.
     pub fn text(&self, text: Excerpt<'_>, encoding: Encoding, strings: Strings) -> Text {
         let index = self.keys.as_ref().map(|keys| &keys.index);
