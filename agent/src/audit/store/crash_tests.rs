@@ -27,7 +27,7 @@ fn work(disk: &SimDisk, model: &mut Model) {
 fn continue_and_check(disk: &SimDisk, model: &Model, case: &str) {
     let found = read_back(disk).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert_eq!(found.corrupt, None, "{case}: a crash was taken for damage");
-    model.check(&found.leaves, &found.tree, case);
+    model.check(&found, case);
 
     let mut model = model.clone();
     let mut rig = Rig::open(disk, &mut model).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -40,7 +40,7 @@ fn continue_and_check(disk: &SimDisk, model: &Model, case: &str) {
     assert_eq!(again.corrupt, None, "{case}: the second start");
     assert!(again.leaves.starts_with(&found.leaves), "{case}: something was forgotten");
     assert_eq!(again.leaves.len(), found.leaves.len() + 1, "{case}");
-    model.check(&again.leaves, &again.tree, case);
+    model.check(&again, case);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn no_power_cut_loses_a_durable_record_or_invents_one() {
 }
 
 #[test]
-fn every_loss_of_two_sectors_of_a_batch_is_a_torn_tail() {
+fn every_lost_sector_of_a_batch_makes_a_torn_tail() {
     let prepare = || {
         let disk = SimDisk::default();
         let mut model = Model::default();
@@ -166,7 +166,6 @@ fn damage_to_what_was_durable_is_never_taken_for_a_torn_tail() {
     let end = content.iter().rposition(|byte| *byte != 0).expect("content") + 1;
     let last_trailer = end - super::frame::TRAILER_BYTES;
     for at in 0..end {
-        // Whole zero sectors before the end too: only the very last batch may lack one.
         let disk = make(&mut Model::default());
         disk.tamper(&name, |bytes| bytes[at] ^= 0x10);
         let found = read_back(&disk).expect("reads");
@@ -180,6 +179,7 @@ fn damage_to_what_was_durable_is_never_taken_for_a_torn_tail() {
             assert!(found.corrupt.is_some() || found.tree.size() == 2, "byte {at} of {end}");
         }
     }
+    // Only the very last batch may lack a sector.
     let disk = make(&mut Model::default());
     disk.tamper(&name, |bytes| bytes[512..1024].fill(0));
     assert!(read_back(&disk).expect("reads").corrupt.is_some(), "a sector of the first batch");
@@ -292,7 +292,7 @@ proptest! {
             drop(rig);
             let found = read_back(&disk).expect("reads");
             prop_assert_eq!(&found.corrupt, &None, "{}", case);
-            model.check(&found.leaves, &found.tree, &case);
+            model.check(&found, &case);
             rig = Rig::open(&disk, &mut model).expect("opens");
         }
     }

@@ -32,10 +32,10 @@ fn check(disk: &SimDisk, model: &Model) {
     let surface = disk.after_power_loss(Survival::Nothing);
     let found = read_back(&surface).expect("reads");
     assert_eq!(found.corrupt, None);
-    model.check(&found.leaves, &found.tree, "on the surface");
+    model.check(&found, "on the surface");
     let found = read_back(disk).expect("reads");
     assert_eq!(found.corrupt, None);
-    model.check(&found.leaves, &found.tree, "as it is");
+    model.check(&found, "as it is");
     assert_eq!(disk.syncs_after_failure(), 0, "synced again after an error");
 }
 
@@ -125,7 +125,7 @@ fn an_error_of_the_folder_or_of_a_name_is_not_taken_for_success() {
         assert_eq!(rig.sinks[0].ends(failed.ticket), Err(NotRecorded::Io));
         let surface = disk.after_power_loss(Survival::Nothing);
         let found = read_back(&surface).expect("reads");
-        model.check(&found.leaves, &found.tree, "the surface");
+        model.check(&found, "the surface");
         disk.heal();
         rig.keeper.round();
         rig.round(&mut model).expect("written after all");

@@ -7,9 +7,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::committer::Committer;
+use super::disk::Disk as _;
+use super::frame::{FRAME_BYTES, HEADER_BYTES, Head};
 use super::keeper::Keeper;
+use super::names::{self, Form};
 use super::open::{OpenError, parts};
 use super::recover::{Corrupt, TornTail, recover};
+use super::scan::{Part, scan};
 use super::shared::{Settings, Shared};
 use super::sim::SimDisk;
 use super::sink::{Class, NotRecorded, Put, Sink, Ticket};
@@ -62,11 +66,18 @@ pub(super) struct Model {
     sinks: Vec<Vec<Hash>>,
     /// How many of each sink are durable.
     durable: Vec<usize>,
+    /// Values of the records that have some.
+    values: HashMap<Hash, Vec<u8>>,
 }
 
 impl Model {
-    /// Checks a log that was read back, told by its leaves.
-    pub(super) fn check(&self, leaves: &[Hash], tree: &Tree, case: &str) {
+    /// Checks a log that was read back.
+    pub(super) fn check(&self, found: &ReadBack, case: &str) {
+        let (leaves, tree) = (&found.leaves, &found.tree);
+        for (index, leaf) in leaves.iter().enumerate() {
+            let values = found.values.get(&(index as u64));
+            assert_eq!(values, self.values.get(leaf), "{case}: values of {index}");
+        }
         let known: HashMap<Hash, (usize, usize)> = self
             .sinks
             .iter()
@@ -84,7 +95,7 @@ impl Model {
         for (sink, (found, durable)) in found.iter().zip(&self.durable).enumerate() {
             assert!(found >= durable, "{case}: sink {sink} lost {durable} - {found} records");
         }
-        assert_eq!(&rebuilt, tree, "{case}: another tree");
+        assert_eq!(rebuilt, *tree, "{case}: another tree");
     }
 }
 
@@ -111,6 +122,8 @@ pub(super) struct ReadBack {
     pub(super) leaves: Vec<Hash>,
     pub(super) tree: Tree,
     pub(super) corrupt: Option<Corrupt>,
+    /// By index.
+    values: HashMap<u64, Vec<u8>>,
 }
 
 /// Reads a log, as a start does.
@@ -121,7 +134,40 @@ pub(super) fn read_back(disk: &SimDisk) -> io::Result<ReadBack> {
     if corrupt.is_none() {
         recovered.leaves(0, |_, leaf| leaves.push(leaf))?;
     }
-    Ok(ReadBack { leaves, tree, corrupt })
+    Ok(ReadBack { leaves, tree, corrupt, values: values(disk)? })
+}
+
+/// Values of raw and packed segments, by index.
+fn values(disk: &SimDisk) -> io::Result<HashMap<u64, Vec<u8>>> {
+    let mut values = HashMap::new();
+    for name in disk.names() {
+        match names::parse(&name) {
+            Some((_, Form::Raw)) => {
+                let _damaged = scan(&disk.open(&name)?, ORIGIN, None, |part| {
+                    if let Part::Values { index, bytes } = part {
+                        values.insert(index, bytes.to_vec());
+                    }
+                    Ok(())
+                })?;
+            }
+            Some((_, Form::Values)) => {
+                let content = disk.content(&name).unwrap_or_default();
+                let mut rest = content.get(HEADER_BYTES..).unwrap_or_default();
+                while let Some((head, behind)) = rest.split_first_chunk::<FRAME_BYTES>() {
+                    let Some(head) = Head::decode(head) else { break };
+                    let (payload, behind) = behind.split_at(head.payload_bytes.min(behind.len()));
+                    if !head.fits(payload) {
+                        break;
+                    }
+                    let (index, bytes) = payload.split_first_chunk().expect("an index");
+                    values.insert(u64::from_be_bytes(*index), bytes.to_vec());
+                    rest = behind;
+                }
+            }
+            Some((_, Form::Pack)) | None => {}
+        }
+    }
+    Ok(values)
 }
 
 impl Rig {
@@ -172,6 +218,9 @@ impl Rig {
         };
         let put = tracked.sink.put(class, write, values)?;
         puts.push(put.leaf);
+        if !values.is_empty() {
+            model.values.insert(put.leaf, values.to_vec());
+        }
         tracked.tickets.push(put.ticket);
         Ok(put)
     }
