@@ -19,7 +19,8 @@ use crate::config::{self, ValueMode};
 use crate::sql::lex::{Encoding, Strings};
 use crate::sql::secrets::holds_secret;
 
-/// Longest value that names a person, in bytes.
+/// Longest value that names a person, in bytes. With a longer one, or one that was cut, a statement
+/// is sealed under the key of its session alone.
 pub const SUBJECT_BYTES_MAX: usize = 1024;
 /// Bytes that a value takes beside a record, besides its own.
 const PAIR_BYTES: usize = 16;

@@ -1,5 +1,7 @@
 //! What goes in comes out, at all sizes; what was changed on the way does not.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -191,4 +193,38 @@ fn another_hosts_key_opens_nothing() {
     std::fs::copy(other.path().join("host.key"), trail.path().join("host.key")).expect("copied");
     let wrong = recorded.disclose(&trail.keys());
     assert!(matches!(wrong, Err(DiscloseError::NoKey(KeyOf::Session))));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_taken_apart_or_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        content in proptest::collection::vec(0_u8..6, 0..40),
+    ) {
+        prop_assert!(payload::Parsed::read(&bytes).is_none_or(|parsed| parsed.in_clear().is_none()));
+        // A payload in clear whose content begins well.
+        let mut inner = vec![0xa0 | content.first().copied().unwrap_or(1), 0, 0x58, 32];
+        inner.extend_from_slice(&[7; 32]);
+        inner.extend(content.iter().map(|byte| [0x01, 0x02, 0x40, 0x41, 0xa1, 0xf6][*byte as usize]));
+        let mut payload = vec![0xa3, 0, 0, 1, 0x50];
+        payload.extend_from_slice(&[9; 16]);
+        cbor::uint(4, &mut payload);
+        cbor::bytes(&inner, &mut payload);
+        let parsed = payload::Parsed::read(&payload).expect("a payload in clear");
+        if let Some(opened) = parsed.in_clear() {
+            // What is read is written the same.
+            let mut pairs = Vec::new();
+            for (ordinal, value) in &opened.parameters {
+                payload::pair(*ordinal, value.as_deref(), &mut pairs);
+            }
+            let written = payload::Content {
+                secret: &opened.secret,
+                text: opened.text.as_deref(),
+                pairs: &pairs,
+                pairs_count: opened.parameters.len(),
+            };
+            let again = payload::clear(&[9; 16], &written);
+            prop_assert!(again == payload || (pairs.is_empty() && again.len() < payload.len()));
+        }
+    }
 }
