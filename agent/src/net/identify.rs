@@ -167,7 +167,14 @@ impl Who {
             container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
         };
         let full = encoded(identity).unwrap_or_else(|| brief.encoded());
-        Self { guarded: full.clone(), full, brief }
+        let guarded = match identity.cmdline.as_deref().and_then(guard) {
+            Some(cmdline) => {
+                let guarded = Identity { cmdline: Some(cmdline), ..identity.clone() };
+                encoded(&guarded).unwrap_or_else(|| brief.encoded())
+            }
+            None => full.clone(),
+        };
+        Self { full, guarded, brief }
     }
 
     /// What the event itself tells.
