@@ -148,6 +148,7 @@ fn log(record: &Statement<'_>) -> (f64, f64) {
         parameter_bytes_max: 4 << 10,
         parameters: pgward::config::Parameters::Record,
         file_bytes_max: 1 << 30,
+        ..Audit::default()
     };
     let log = Log::open(&config).expect("opens");
     let sink = log.sink();

@@ -10,4 +10,5 @@ pub mod control;
 pub mod net;
 pub mod pg;
 pub mod secrets;
+pub mod sql;
 pub mod tls;

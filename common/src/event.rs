@@ -8,13 +8,13 @@ use crate::flow::{Actor, Flow};
 pub struct EventHeader {
     /// One of [`event_kind`].
     pub kind: u32,
-    /// A [`crate::Counter`] that names the reason of a refusal, else 0.
+    /// A [`crate::Counter`] that names the reason of a refusal or of an end before the hand-over, else 0.
     pub reason: u32,
     /// Nanoseconds since boot, suspend included.
     pub boottime_ns: u64,
 }
 
-/// An event about a connection or a namespace. Layout: 176 bytes, alignment 8; fields of `flow` that an event kind does not
+/// An event about a connection or a namespace. Layout: 184 bytes, alignment 8; fields of `flow` that an event kind does not
 /// know are zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub mod event_kind {
     pub const CONNECT_REFUSED: u32 = 2;
     /// A connect was let through because the agent was down.
     pub const ALLOWED_UNSEEN: u32 = 3;
-    /// A redirected socket was closed without the agent having accepted it.
+    /// A redirected connect came to nothing before the agent had it, see `reason`.
     pub const ABANDONED: u32 = 4;
 }
 
@@ -58,7 +58,7 @@ const _: () = {
     use core::mem::size_of;
     assert!(
         size_of::<EventHeader>() == 16
-            && size_of::<Event>() == 176
+            && size_of::<Event>() == 184
             && size_of::<WriterChanged>() == 104
     );
 };

@@ -52,7 +52,7 @@ pub mod family {
 /// Written by `connect4`/`connect6` into the storage of the client socket, handed to the accepted socket by `sock_ops`, read
 /// there by the agent by descriptor.
 ///
-/// Layout: 160 bytes, alignment 8.
+/// Layout: 168 bytes, alignment 8.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
@@ -62,6 +62,9 @@ pub struct Flow {
     pub cookie: u64,
     /// Time of the `connect`, nanoseconds since boot, suspend included.
     pub connect_boottime_ns: u64,
+    /// Number of the `connect` among those toward intercepted destinations, from 1 without gaps; 0 where an event is not
+    /// about one. Unique together with the ledger's id ([`crate::ledger::ID`]).
+    pub number: u64,
     /// Address the application asked for, network order, IPv4 as IPv4-mapped.
     pub destination: [u8; 16],
     /// Local address at the time the SYN was made, same form; zero before.
@@ -86,7 +89,7 @@ pub struct Flow {
     /// Address and port the application bound before `connect`: 1 when it did, else 0. The upstream dial repeats it.
     pub source_bound: u32,
     /// TCP sequence number of the first byte the client sends (its initial sequence number plus one); valid once
-    /// `state` is [`flow_state::ESTABLISHED`] or the flow was handed over.
+    /// `state` is [`flow_state::TAKEN`].
     pub first_seq: u32,
     /// Zero.
     pub pad2: u32,
@@ -100,6 +103,10 @@ pub mod flow_state {
     pub const HANDED_OVER: u8 = 2;
     /// The client's side saw the handshake end.
     pub const ESTABLISHED: u8 = 3;
+    /// Of the accepted socket: it took the hand-over.
+    pub const TAKEN: u8 = 4;
+    /// The SYN was made, but the hand-over could not be written, or was displaced: counted as failed, whatever follows.
+    pub const UNKEPT: u8 = 5;
 }
 
 /// Key of a hand-over: the client's end of the loopback connection.
@@ -161,9 +168,10 @@ const _: () = {
     use core::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Actor>() == 80 && align_of::<Actor>() == 8);
     assert!(offset_of!(Actor, tgid) == 32 && offset_of!(Actor, comm) == 56);
-    assert!(size_of::<Flow>() == 160 && align_of::<Flow>() == 8);
-    assert!(offset_of!(Flow, destination) == 96 && offset_of!(Flow, destination_port) == 128);
-    assert!(offset_of!(Flow, bound_ifindex) == 136 && offset_of!(Flow, first_seq) == 152);
+    assert!(size_of::<Flow>() == 168 && align_of::<Flow>() == 8);
+    assert!(offset_of!(Flow, cookie) == 80 && offset_of!(Flow, number) == 96);
+    assert!(offset_of!(Flow, destination) == 104 && offset_of!(Flow, destination_port) == 136);
+    assert!(offset_of!(Flow, bound_ifindex) == 144 && offset_of!(Flow, first_seq) == 160);
     assert!(
         size_of::<HandoverKey>() == 32 && size_of::<AgentTag>() == 16 && size_of::<Writer>() == 24
     );

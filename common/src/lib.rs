@@ -16,7 +16,7 @@ pub use settings::*;
 
 /// Layout version of everything in this crate. Loader and programs compare it before attaching; it changes with any change
 /// of a shared type.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Entries of the destinations trie: at least as many as the configuration allows.
 pub const TARGETS_MAX: u32 = 16_384;
@@ -46,6 +46,8 @@ pub mod maps {
     pub const WRITER_EVENTS: &str = "WRITER_EVENTS";
     /// Per-CPU array of counters, indexed by [`crate::Counter`].
     pub const COUNTERS: &str = "COUNTERS";
+    /// Array of numbers for the ledger of connects, indexed by [`crate::ledger`].
+    pub const LEDGER: &str = "LEDGER";
     /// Program array of `connect4_redirect`, never pinned: the kernel empties it when the agent's last descriptor goes,
     /// and that is how the connect hook knows at once that the agent is gone.
     pub const AGENT_ALIVE4: &str = "AGENT_ALIVE4";

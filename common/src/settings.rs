@@ -152,12 +152,30 @@ pub enum Counter {
     WriterEventsLost = 15,
     /// Writer changes reported.
     WriterChanged = 16,
-    /// Redirected sockets closed before the agent accepted them.
+    /// Redirected sockets closed, or connected anew, with their hand-over still waiting.
     Abandoned = 17,
+    /// Redirected connects that ended before their SYN was made: no port was free, the caller was killed.
+    NotSent = 18,
+    /// SYNs of redirected connects, each counted once; its retries are not.
+    SynMade = 19,
+    /// A waiting hand-over was overwritten by that of another socket with the same local address and port.
+    HandoverDisplaced = 20,
+    /// The accepted socket had no memory for the hand-over: the agent closes the connection for lack of identity.
+    HandoverUnkept = 21,
 }
 
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 18;
+pub const COUNTERS: u32 = 22;
+
+/// Index into the array [`crate::maps::LEDGER`]. The array lives as long as the counters do: both are pinned in one folder.
+pub mod ledger {
+    /// The last number given to a connect ([`crate::Flow::number`]); 0 before the first. Written by the programs.
+    pub const LAST: u32 = 0;
+    /// What tells this ledger from others: a random number other than 0, written by the agent that made the array.
+    pub const ID: u32 = 1;
+    /// Length of the array.
+    pub const LEN: u32 = 2;
+}
 
 impl Counter {
     /// All of them, in the order of their index, with the name used in reports.
@@ -180,6 +198,10 @@ impl Counter {
         (Counter::WriterEventsLost, "writer_events_lost"),
         (Counter::WriterChanged, "writer_changed"),
         (Counter::Abandoned, "abandoned"),
+        (Counter::NotSent, "not_sent"),
+        (Counter::SynMade, "syn_made"),
+        (Counter::HandoverDisplaced, "handover_displaced"),
+        (Counter::HandoverUnkept, "handover_unkept"),
     ];
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Hook: `BPF_CGROUP_INET4_CONNECT`, `BPF_CGROUP_INET6_CONNECT` (Linux 4.17; socket storage from here 5.3, namespace cookie
 //! 5.7). Attach point: the cgroup v2 root, or the subtree that the configuration names.
-//! Reads `TARGETS`, `AGENT_SOCKETS`, `SETTINGS`, `NAMESPACES`; writes `FLOWS`, `WRITERS`, `NAMESPACES`, `EVENTS`, `COUNTERS`.
+//! Reads `TARGETS`, `AGENT_SOCKETS`, `SETTINGS`, `NAMESPACES`; writes `FLOWS`, `WRITERS`, `NAMESPACES`, `EVENTS`, `COUNTERS`,
+//! `LEDGER`.
+//!
+//! Each connect that is ours is numbered where its verdict is made: redirected, refused for one reason, or let pass.
 //!
 //! Each hook has two programs. The attached one decides whether the connection is ours and then jumps through a program array
 //! that only the agent's process keeps alive. When the process ends, however it ends, the kernel empties the array, the jump
@@ -25,7 +28,7 @@ use crate::{
     maps::{
         AGENT_ALIVE4, AGENT_ALIVE6, AGENT_SOCKETS, FLOWS, NAMESPACES, SETTINGS, TARGETS, WRITERS,
     },
-    report::{count, now, report_caller},
+    report::{count, now, numbered, report_caller},
     sock::{Listener, bytes, ctx_read, ctx_write, is_mapped, loopback_listener, mapped, set_errno},
     socket::forget,
     task::{current, fill_actor},
@@ -110,13 +113,13 @@ fn not_ours(ctx: *mut bpf_sock_addr, wanted: Wanted) -> Option<i32> {
         forget(sk);
         return Some(PASS);
     }
-    count(Counter::ConnectSeen);
     None
 }
 
 /// The agent is gone: what its settings said.
 #[inline(always)]
 fn agent_down(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
+    let number = numbered();
     let allow = SETTINGS.get(0).is_some_and(|s| s.on_agent_down == on_agent_down::ALLOW);
     let sk = socket(ctx);
     if !sk.is_null() {
@@ -125,20 +128,21 @@ fn agent_down(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
     if allow {
         count(Counter::AllowedAgentDown);
         let seen = Some((wanted.address, wanted.port, wanted.family));
-        report_caller(event_kind::ALLOWED_UNSEEN, 0, cookie(ctx), seen);
+        report_caller(event_kind::ALLOWED_UNSEEN, 0, cookie(ctx), number, seen);
         return PASS;
     }
-    refuse(ctx, wanted, Counter::RefusedAgentDown, ECONNREFUSED)
+    refuse(ctx, wanted, number, Counter::RefusedAgentDown, ECONNREFUSED)
 }
 
 #[inline(always)]
 fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
+    let number = numbered();
     let Some(settings) = SETTINGS.get(0) else {
-        return refuse(ctx, wanted, Counter::RefusedStorage, ECONNREFUSED);
+        return refuse(ctx, wanted, number, Counter::RefusedStorage, ECONNREFUSED);
     };
     let sk = socket(ctx);
     if sk.is_null() {
-        return refuse(ctx, wanted, Counter::RefusedSocket, ECONNREFUSED);
+        return refuse(ctx, wanted, number, Counter::RefusedSocket, ECONNREFUSED);
     }
     forget(sk);
     let netns = cookie(ctx);
@@ -149,17 +153,23 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
             let state = unsafe { *state };
             match state.state {
                 netns_state::REFUSED => {
-                    return refuse(ctx, wanted, Counter::RefusedNamespace, EHOSTUNREACH);
+                    return refuse(ctx, wanted, number, Counter::RefusedNamespace, EHOSTUNREACH);
                 }
                 netns_state::READY => {
                     let v6 = native6 && state.v6 != 0;
                     match loopback_listener(ctx, state.port, v6) {
                         Listener::Ours => {}
                         Listener::Other => {
-                            return refuse(ctx, wanted, Counter::RefusedImpostor, EACCES);
+                            return refuse(ctx, wanted, number, Counter::RefusedImpostor, EACCES);
                         }
                         Listener::Nobody => {
-                            return refuse(ctx, wanted, Counter::RefusedNamespace, ECONNREFUSED);
+                            return refuse(
+                                ctx,
+                                wanted,
+                                number,
+                                Counter::RefusedNamespace,
+                                ECONNREFUSED,
+                            );
                         }
                     }
                     (state.port, v6)
@@ -171,7 +181,7 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
         }
         None => {
             if !note_namespace(netns, settings.listen_port) {
-                return refuse(ctx, wanted, Counter::RefusedNamespace, ENOBUFS);
+                return refuse(ctx, wanted, number, Counter::RefusedNamespace, ENOBUFS);
             }
             (settings.listen_port, native6)
         }
@@ -180,11 +190,11 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
     let flow = FLOWS.get_or_create(sk);
     let writer = WRITERS.get_or_create(sk);
     if flow.is_null() || writer.is_null() {
-        return refuse(ctx, wanted, Counter::RefusedStorage, ENOBUFS);
+        return refuse(ctx, wanted, number, Counter::RefusedStorage, ENOBUFS);
     }
     let mut bound_ifindex = ctx_read!(sk, bound_dev_if);
     if bound_ifindex != 0 && !bind_to_loopback(ctx) {
-        return refuse(ctx, wanted, Counter::RefusedSocket, ENETUNREACH);
+        return refuse(ctx, wanted, number, Counter::RefusedSocket, ENETUNREACH);
     }
     // SAFETY: a live map value; it keeps its fields from connect to connect.
     let before = unsafe { (*flow).bound_ifindex };
@@ -196,6 +206,7 @@ fn redirect(ctx: *mut bpf_sock_addr, wanted: Wanted) -> i32 {
         fill_actor(&raw mut (*flow).opener, netns);
         (*flow).cookie = bpf_get_socket_cookie(ctx.cast());
         (*flow).connect_boottime_ns = now();
+        (*flow).number = number;
         (*flow).destination = wanted.address;
         (*flow).destination_port = wanted.port;
         (*flow).source = [0; 16];
@@ -240,7 +251,7 @@ pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
     };
     match NAMESPACES.insert(netns, state, BPF_NOEXIST) {
         Ok(()) => {
-            if !report_caller(event_kind::NAMESPACE_SEEN, 0, netns, None) {
+            if !report_caller(event_kind::NAMESPACE_SEEN, 0, netns, 0, None) {
                 let _ = NAMESPACES.remove(netns);
             }
             true
@@ -251,12 +262,12 @@ pub fn note_namespace(netns: u64, port: [u8; 2]) -> bool {
 }
 
 #[inline(always)]
-fn refuse(ctx: *mut bpf_sock_addr, wanted: Wanted, why: Counter, errno: i32) -> i32 {
+fn refuse(ctx: *mut bpf_sock_addr, wanted: Wanted, number: u64, why: Counter, errno: i32) -> i32 {
     count(why);
     let log = SockAddrContext::new(ctx);
     warn!(&log, "connect refused: reason {} errno {}", why as u32, errno);
     let seen = Some((wanted.address, wanted.port, wanted.family));
-    report_caller(event_kind::CONNECT_REFUSED, why as u32, cookie(ctx), seen);
+    report_caller(event_kind::CONNECT_REFUSED, why as u32, cookie(ctx), number, seen);
     set_errno(errno);
     REFUSE
 }

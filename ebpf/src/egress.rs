@@ -34,7 +34,7 @@ pub fn hold_syn(ctx: SkBuffContext) -> i32 {
     // SAFETY: a live map value.
     let (state, netns, port) =
         unsafe { ((*flow).state, (*flow).opener.netns_cookie, (*flow).agent_port) };
-    if state == flow_state::ESTABLISHED || state == 0 {
+    if state == flow_state::ESTABLISHED || state == flow_state::TAKEN || state == 0 {
         return PASS;
     }
     match NAMESPACES.get_ptr(netns) {
@@ -58,7 +58,7 @@ pub fn hold_syn(ctx: SkBuffContext) -> i32 {
             // A lost report must not leave a note, see `note_namespace`: the next retry of this SYN reports again.
             if NAMESPACES.insert(netns, held, 1 /* BPF_NOEXIST */).is_ok()
                 // SAFETY: a live map value.
-                && !unsafe { report_flow(event_kind::NAMESPACE_SEEN, flow) }
+                && !unsafe { report_flow(event_kind::NAMESPACE_SEEN, 0, flow) }
             {
                 let _ = NAMESPACES.remove(netns);
             }

@@ -89,11 +89,19 @@ fn hand_over(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
         (*flow).state = flow_state::HANDED_OVER;
         key_of(flow)
     };
+    count(Counter::SynMade);
+    // Two sockets with one local address and port, sent to different ports of the agent: the older one has waited for a
+    // listener that is gone.
+    if HANDOVER.remove(key).is_ok() {
+        count(Counter::HandoverDisplaced);
+    }
     // By reference: the kernel copies from the map value, and our stack stays small.
     // SAFETY: as above.
     let value: &Flow = unsafe { &*flow };
     if HANDOVER.insert(key, value, 0).is_err() {
         count(Counter::HandoverFull);
+        // SAFETY: as above.
+        unsafe { (*flow).state = flow_state::UNKEPT };
     }
     if task::offsets().have_tx_timestamp != 0
         && SETTINGS.get(0).is_some_and(|settings| settings.tx_timestamp != 0)
@@ -111,7 +119,11 @@ fn client_established(sk: *mut bpf_sock) {
     let flow = redirected(sk);
     if !flow.is_null() {
         // SAFETY: a live map value.
-        unsafe { (*flow).state = flow_state::ESTABLISHED };
+        unsafe {
+            if (*flow).state == flow_state::HANDED_OVER {
+                (*flow).state = flow_state::ESTABLISHED;
+            }
+        }
     }
 }
 
@@ -135,17 +147,25 @@ fn take_over(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
     };
     let flow = FLOWS.get_or_create(sk);
     if flow.is_null() {
-        count(Counter::RefusedStorage);
+        if HANDOVER.remove(key).is_ok() {
+            count(Counter::HandoverUnkept);
+        }
         return;
     }
     // SAFETY: live map values. The sequence number is that of the client's first byte: our listener takes no SYN data.
     unsafe {
         copy_flow(flow, waiting);
-        (*flow).state = flow_state::ESTABLISHED;
+        (*flow).state = flow_state::TAKEN;
         (*flow).first_seq = ctx_read!(ops, rcv_nxt);
     }
-    let _ = HANDOVER.remove(key);
-    count(Counter::HandedOver);
+    if HANDOVER.remove(key).is_ok() {
+        count(Counter::HandedOver);
+    } else {
+        // The client's socket was closed meanwhile and took it back, which is counted: what we hold says nothing.
+        // SAFETY: as above.
+        unsafe { (*flow).state = 0 };
+        count(Counter::HandoverMissing);
+    }
 }
 
 /// The live flow of a client socket, else null.

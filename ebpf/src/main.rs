@@ -22,11 +22,27 @@
 //! | writer ring full | counted | the agent lowers its confidence for sessions of that time |
 //! | MPTCP socket | refuse, `EPROTONOSUPPORT` | clients fall back to TCP; a subflow can't be followed |
 //!
+//! # Numbers and sums
+//!
+//! Every connect toward an intercepted destination gets a number where its verdict is made, and its ways are counted so that
+//! the sums close once nothing is under way (`audit::ledger` of the agent tells the rest of the story):
+//!
+//! ```text
+//! last number = connect_seen = redirected + allowed_agent_down + refused_{agent_down,storage,impostor,namespace,socket}
+//! redirected  = not_sent + syn_made
+//! syn_made    = handed_over + abandoned + handover_{full,displaced,unkept} + entries of HANDOVER
+//! ```
+//!
+//! A hand-over belongs to whoever removes it from `HANDOVER`: the accepted socket (`handed_over`), the client's socket that is
+//! closed or connected anew (`abandoned`), or another one that needs the key (`handover_displaced`). So none counts twice.
+//!
 //! Nothing is decided from SQL here, and no address of the kernel is baked in: offsets come from BTF ([`task`]).
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod atomic;
 mod connect;
 mod egress;
 mod handover;

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use pgward_common::{
     AgentTag, COUNTERS as COUNTER_COUNT, Flow, HandoverKey, NAMESPACES_MAX, NetnsState, Settings,
-    TARGETS_MAX, TargetKey, Writer,
+    TARGETS_MAX, TargetKey, Writer, ledger,
 };
 
 use crate::sock::{CLONE, NO_PREALLOC, SocketStorage};
@@ -40,6 +40,9 @@ pub static WRITER_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+#[map]
+pub static LEDGER: Array<u64> = Array::with_max_entries(ledger::LEN, 0);
 
 #[map]
 pub static AGENT_ALIVE4: ProgramArray = ProgramArray::with_max_entries(1, 0);

@@ -53,7 +53,8 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     PASS
 }
 
-/// Ends what is known of a client socket's last connect: a hand-over that nobody took is removed and reported.
+/// Ends what is known of a client socket's last connect: a hand-over that nobody took is removed and reported. Also one of a
+/// socket whose handshake ended on its side only: the agent's backlog was full, or its listener went in between.
 #[inline(always)]
 pub fn forget(sk: *mut bpf_sock) {
     let flow = FLOWS.get(sk);
@@ -64,17 +65,18 @@ pub fn forget(sk: *mut bpf_sock) {
     let state = unsafe { (*flow).state };
     if state == flow_state::REDIRECTED {
         // SAFETY: as above.
-        unsafe { abandon(flow) };
-    } else if state == flow_state::HANDED_OVER {
+        unsafe { abandon(flow, Counter::NotSent) };
+    } else if state == flow_state::HANDED_OVER || state == flow_state::ESTABLISHED {
         // SAFETY: as above.
         let key = unsafe { key_of(flow) };
         let waiting = HANDOVER.get_ptr(key).is_some_and(|other| {
             // SAFETY: a live map value.
             unsafe { (*other).cookie == (*flow).cookie && (*other).attempt == (*flow).attempt }
         });
+        // Whoever removes it has it: the accepted socket may be taking it now.
         if waiting && HANDOVER.remove(key).is_ok() {
             // SAFETY: as above.
-            unsafe { abandon(flow) };
+            unsafe { abandon(flow, Counter::Abandoned) };
         }
     }
     // The value stays with its attempt counter; the state says that there is no redirect.
@@ -86,10 +88,10 @@ pub fn forget(sk: *mut bpf_sock) {
 ///
 /// `flow` must be a live map value.
 #[inline(always)]
-unsafe fn abandon(flow: *const Flow) {
-    count(Counter::Abandoned);
+unsafe fn abandon(flow: *const Flow, why: Counter) {
+    count(why);
     // SAFETY: by contract.
-    unsafe { report_flow(event_kind::ABANDONED, flow) };
+    unsafe { report_flow(event_kind::ABANDONED, why as u32, flow) };
 }
 
 /// Key under which a flow was handed over.

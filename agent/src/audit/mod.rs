@@ -7,9 +7,13 @@
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
 pub mod cbor;
+pub mod chain;
+pub mod anchors;
 mod excerpt;
 mod happening;
 mod maintenance;
+pub mod clock;
+pub mod ledger;
 mod record;
 mod recording;
 mod salt;

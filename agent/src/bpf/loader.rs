@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Maps that outlive the process. The program arrays are not among them: that is how the kernel notices our end.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 11] = [
     names::SETTINGS,
     names::TARGETS,
     names::AGENT_SOCKETS,
@@ -28,6 +28,7 @@ const PINNED: [&str; 10] = [
     names::EVENTS,
     names::WRITER_EVENTS,
     names::COUNTERS,
+    names::LEDGER,
 ];
 
 const SENDMSG_LOCKED: &str = "sendmsg_locked";

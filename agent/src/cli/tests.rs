@@ -86,7 +86,10 @@ fn config_check_reports_and_counts() {
              {name}:3: `listen.prot`: unknown key\n  hint: did you mean `port`?\n"
         )
     );
-    let good = "[[intercept]]\nports = [1]\n[[destination]]\nname = 'a'\nclient.tls = 'off'\n";
+    let good = "[[intercept]]\nports = [1]\n[[audit.anchor]]\nname = 'w'\nkind = 'witness'\n\
+                url = 'https://w.example'\n\
+                key = 'witness.example/w1+a5b1519f+BA0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0N'\n\
+                [[destination]]\nname = 'a'\nclient.tls = 'off'\n";
     std::fs::write(&file, good).expect("written");
     let silent = check();
     assert_eq!((silent.exit, silent.notes.as_str()), (Exit::Done, ""));

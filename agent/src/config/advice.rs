@@ -1,6 +1,8 @@
 //! What destinations amount to, and what about them is likely not meant: for people, before the
 //! first connection.
 
+mod audit;
+
 use super::{
     AuthMode, AuthRequire, ChannelBinding, ClientTls, Config, Destination, Negotiation, PassMethod,
     ServerTls,
@@ -38,6 +40,7 @@ pub fn warnings(config: &Config) -> Vec<Warning> {
         unproven(destination, &mut warnings);
         weak_logins(destination, &mut warnings);
     }
+    audit::warn(&config.audit, &mut warnings);
     warnings
 }
 
@@ -269,17 +272,24 @@ mod tests {
         config(&format!("[[destination]]\nname = 'a'\n{text}"))
     }
 
+    /// What is told of destinations.
+    fn told(config: &Config) -> Vec<Warning> {
+        let mut told = warnings(config);
+        told.retain(|warning| warning.about.starts_with("destination "));
+        told
+    }
+
     /// The beginnings of the messages, up to the first comma or colon.
     fn messages(config: &Config) -> Vec<String> {
         let begin = |text: &str| text.split([',', ':']).next().unwrap_or_default().to_owned();
-        warnings(config).iter().map(|warning| begin(&warning.message)).collect()
+        told(config).iter().map(|warning| begin(&warning.message)).collect()
     }
 
     const RELAYS: &str = "the agent has no secrets";
 
     #[test]
     fn relayed_scram_that_some_clients_refuse_is_told() {
-        let told = warnings(&config(""));
+        let told = super::tests::told(&config(""));
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].about, "destination `default`");
         assert!(told[0].message.contains("sslmode=require and channel_binding=prefer"));
@@ -376,7 +386,7 @@ mod tests {
 
     #[test]
     fn weak_logins_are_told() {
-        let told = warnings(&one("client.tls = 'off'\nauth.exception = [\n\
+        let told = told(&one("client.tls = 'off'\nauth.exception = [\n\
              { roles = ['*'], methods = ['trust'], reason = 'no secrets here' },\n\
              { roles = ['b', 'a'], methods = ['md5', 'password'], reason = 'old' }]"));
         let messages_of: Vec<_> = told.iter().map(|warning| warning.message.as_str()).collect();

@@ -1,13 +1,24 @@
 //! `[audit]`: the audit trail: where it is, how durable it is before a statement goes, what of a
 //! statement is held in clear, and where copies of its checkpoints go.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::PasswordSource;
+use crate::audit::anchors::WitnessKey;
 
 /// Largest number of `[[audit.rule]]` tables.
 pub const AUDIT_RULES_MAX: usize = 256;
 /// Largest number of `[[audit.anchor]]` tables.
 pub const ANCHORS_MAX: usize = 16;
+/// Longest name of a fleet, in bytes.
+pub const FLEET_BYTES_MAX: usize = 64;
+/// Longest address of a witness, in bytes.
+pub const URL_BYTES_MAX: usize = 1024;
+/// Segments that a quota must have room for, next to the reserve: one being written, one
+/// preallocated, one being packed and what it is packed into.
+pub const SEGMENTS_MIN: u64 = 4;
 
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +55,14 @@ pub struct Audit {
     pub quota_bytes: u64,
     /// Time between two seals.
     pub seal_every: Duration,
-    /// Youngest segment that may be pruned.
-    pub prune_after: Duration,
+    /// Age at which a segment may be pruned. `None`: never.
+    pub prune_after: Option<Duration>,
     /// After this time sealed values of a segment are deleted. `None`: never.
     pub values_keep: Option<Duration>,
     /// A file that must exist on a read-only file system for break-glass to be allowed.
     pub break_glass: Option<PathBuf>,
-    /// Exceptions for destinations, databases and roles. The first that matches holds.
+    /// Exceptions for destinations, databases and roles. The first that matches holds; none is hidden by
+    /// one in front of it.
     pub rules: Vec<AuditRule>,
     /// Where checkpoints are copied to.
     pub anchors: Vec<Anchor>,
@@ -174,14 +186,14 @@ pub enum PrintTo {
 pub struct AnchorDatabase {
     /// Name of the `[[destination]]` that says how the server is reached and verified.
     pub destination: String,
-    /// The server.
-    pub address: std::net::SocketAddr,
+    /// The server: one that the destination matches.
+    pub address: SocketAddr,
     /// Database that the table is in.
     pub database: String,
     /// Role that inserts.
     pub user: String,
-    /// Its password.
-    pub password: super::PasswordSource,
+    /// Its password; none where the server asks for a certificate or for nothing.
+    pub password: Option<PasswordSource>,
 }
 
 /// A witness.
@@ -189,8 +201,44 @@ pub struct AnchorDatabase {
 pub struct AnchorWitness {
     /// `http://` or `https://`, without `/add-checkpoint`.
     pub url: String,
-    /// Its verifier key, a line of `name+id+key`.
-    pub key: String,
+    /// What its cosignatures are verified with.
+    pub key: WitnessKey,
+}
+
+impl AuditRule {
+    /// Whether everything that `other` matches is matched by this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let covers =
+            |ours: &Option<String>, theirs: &Option<String>| ours.is_none() || ours == theirs;
+        covers(&self.destination, &other.destination)
+            && covers(&self.database, &other.database)
+            && covers(&self.user, &other.user)
+    }
+}
+
+impl AnchorPlace {
+    /// As the configuration calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Print(_) => "print",
+            Self::File(_) => "file",
+            Self::Database(_) => "database",
+            Self::Witness(_) => "witness",
+        }
+    }
+
+    /// Whether root of this host has no power there, as far as the configuration shows. A folder may
+    /// be anything: it does not count.
+    pub fn outside(&self) -> bool {
+        match self {
+            Self::Print(_) | Self::File(_) => false,
+            Self::Database(database) => !database.address.ip().to_canonical().is_loopback(),
+            Self::Witness(witness) => {
+                let host = witness.url.split_once("://").map_or("", |(_, rest)| rest);
+                !["localhost", "127.", "[::1]"].iter().any(|here| host.starts_with(here))
+            }
+        }
+    }
 }
 
 impl Audit {
@@ -232,7 +280,7 @@ impl Default for Audit {
             reserve_bytes: 64 << 20,
             quota_bytes: 16 << 30,
             seal_every: Duration::from_secs(10),
-            prune_after: Duration::from_secs(7 * 24 * 3600),
+            prune_after: Some(Duration::from_secs(7 * 24 * 3600)),
             values_keep: Some(Duration::from_secs(90 * 24 * 3600)),
             break_glass: None,
             rules: Vec::new(),

@@ -24,7 +24,8 @@ use std::time::Duration;
 pub use advice::{Warning, warnings};
 pub use audit::{
     ANCHORS_MAX, AUDIT_RULES_MAX, Anchor, AnchorDatabase, AnchorPlace, AnchorWitness, Audit,
-    AuditMode, AuditRule, OnFull, Parameters, PrintTo, ValueMode,
+    AuditMode, AuditRule, FLEET_BYTES_MAX, OnFull, Parameters, PrintTo, SEGMENTS_MIN,
+    URL_BYTES_MAX, ValueMode,
 };
 pub use auth::{
     ACCOUNTS_MAX, Account, ApplicationSecret, Auth, AuthException, AuthMode, AuthRequire,

@@ -139,6 +139,11 @@ impl Destinations {
         let found = self.all.iter().find(|destination| destination.settings.matches(address));
         found.expect("the implicit destination matches every address")
     }
+
+    /// The one that the configuration names so.
+    pub fn named(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.all.iter().find(|destination| destination.settings.name == name)
+    }
 }
 
 fn authority(config: &Config) -> Result<Option<Arc<Authority>>, CaError> {

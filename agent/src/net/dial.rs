@@ -72,23 +72,46 @@ impl Dialer {
         timeout(limit, self.connect(flow)).await.map_err(|_| DialError::TimedOut(limit))?
     }
 
+    /// Connects to a server for the agent itself, from its own namespace. All of it takes `limit` at most.
+    pub async fn dial_own(&self, to: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
+        let dial = async {
+            let cookie = self.namespaces.own_cookie();
+            let socket = self.namespaces.socket(cookie, Domain::for_address(to)).await?;
+            self.maps.tag_dial(&socket, cookie)?;
+            prepare(&socket, &Flow::default(), to)?;
+            connected(socket, to).await
+        };
+        timeout(limit, dial).await.map_err(|_| DialError::TimedOut(limit))?
+    }
+
     async fn connect(&self, flow: &Flow) -> Result<TcpStream, DialError> {
         let to = destination(flow);
         let domain = Domain::for_address(to);
         let socket = self.namespaces.socket(flow.opener.netns_cookie, domain).await?;
         self.maps.tag_dial(&socket, flow.opener.netns_cookie)?;
         prepare(&socket, flow, to)?;
-        match socket.connect(&to.into()) {
-            Ok(()) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(e) => return Err(DialError::Connect(e)),
-        }
-        let stream = TcpStream::from_std(socket.into()).map_err(system("epoll_ctl"))?;
-        stream.writable().await.map_err(DialError::Connect)?;
-        match stream.take_error().map_err(system("getsockopt(SO_ERROR)"))? {
-            Some(error) => Err(DialError::Connect(error)),
-            None => Ok(stream),
-        }
+        connected(socket, to).await
+    }
+}
+
+/// Connects as any program would. All of it takes `limit` at most.
+pub(super) async fn dial_unmarked(to: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
+    let dialled = timeout(limit, TcpStream::connect(to)).await;
+    dialled.map_err(|_| DialError::TimedOut(limit))?.map_err(DialError::Connect)
+}
+
+/// Connects a socket that does not block.
+async fn connected(socket: Socket, to: SocketAddr) -> Result<TcpStream, DialError> {
+    match socket.connect(&to.into()) {
+        Ok(()) => {}
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(e) => return Err(DialError::Connect(e)),
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(system("epoll_ctl"))?;
+    stream.writable().await.map_err(DialError::Connect)?;
+    match stream.take_error().map_err(system("getsockopt(SO_ERROR)"))? {
+        Some(error) => Err(DialError::Connect(error)),
+        None => Ok(stream),
     }
 }
 

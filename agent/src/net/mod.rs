@@ -18,6 +18,7 @@ pub mod registry;
 pub mod relay;
 pub mod route;
 pub mod session;
+pub mod talk;
 pub mod throttle;
 mod turns;
 pub mod worker;

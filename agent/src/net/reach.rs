@@ -21,7 +21,7 @@ use tracing::debug;
 use super::{
     cancels::Encrypted,
     destinations::Unloaded,
-    dial::{DialError, Dialer},
+    dial::{DialError, Dialer, dial_unmarked},
     error::chain,
     leg::Leg,
     route::Route,
@@ -106,13 +106,40 @@ pub async fn reach(
     wanted: Option<Encrypted>,
     deadline: Instant,
 ) -> Result<Reached, ReachError> {
+    let dial = || dialer.dial(flow, deadline.saturating_duration_since(Instant::now()));
+    reach_by(dial, route, wanted, deadline).await
+}
+
+/// The same for a connection of the agent's own, from its own namespace.
+///
+/// Without a `dialer` its socket is not marked as ours: where the kernel side is attached, it would come back to ourselves.
+pub async fn reach_own(
+    dialer: Option<&Dialer>,
+    route: &Route,
+    deadline: Instant,
+) -> Result<Reached, ReachError> {
+    let dial = || async {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        match dialer {
+            Some(dialer) => dialer.dial_own(route.address, limit).await,
+            None => dial_unmarked(route.address, limit).await,
+        }
+    };
+    reach_by(dial, route, None, deadline).await
+}
+
+async fn reach_by<D: Future<Output = Result<TcpStream, DialError>>>(
+    dial: impl Fn() -> D,
+    route: &Route,
+    wanted: Option<Encrypted>,
+    deadline: Instant,
+) -> Result<Reached, ReachError> {
     let configured = route.destination.settings.server_tls(route.address);
     let mode = match (wanted, configured) {
         (Some(Encrypted::No), _) => ServerTls::Disable,
         (Some(Encrypted::Yes), ServerTls::Prefer) => ServerTls::Require,
         (Some(Encrypted::Yes) | None, mode) => mode,
     };
-    let dial = || dialer.dial(flow, deadline.saturating_duration_since(Instant::now()));
     let encrypting = async {
         let stream = dial().await?;
         match mode {

@@ -10,7 +10,7 @@ use crate::config::{
 };
 
 /// Longest name of a database, in bytes: `NAMEDATALEN` less its zero.
-const DATABASE_BYTES_MAX: usize = ROLE_BYTES_MAX;
+pub(super) const DATABASE_BYTES_MAX: usize = ROLE_BYTES_MAX;
 
 /// Settings with the places of what may contradict the rest of the destination.
 pub(super) struct PlacedAuth {
@@ -367,7 +367,12 @@ pub(super) fn required(
 }
 
 /// A text that is not blank, not too long, and of one line.
-fn plain(document: &Document<'_>, place: &Place, text: &str, bytes_max: usize) -> Option<String> {
+pub(super) fn plain(
+    document: &Document<'_>,
+    place: &Place,
+    text: &str,
+    bytes_max: usize,
+) -> Option<String> {
     let message = if text.trim().is_empty() {
         "expected a text that is not empty".to_owned()
     } else if text.len() > bytes_max {

@@ -105,6 +105,21 @@ fn destination(
 }
 
 fn name(document: &Document<'_>, place: &Place, table: &Table<'_, '_>) -> Option<String> {
+    let name = plain_name(document, place, table)?;
+    if name == IMPLICIT_NAME {
+        let place = table.written("name")?;
+        let message = format!("`{IMPLICIT_NAME}` is the name of what no destination matches");
+        document.problem(&place, message, None);
+    }
+    Some(name)
+}
+
+/// `name`, of letters that need no quoting anywhere.
+pub(super) fn plain_name(
+    document: &Document<'_>,
+    place: &Place,
+    table: &Table<'_, '_>,
+) -> Option<String> {
     let name = required(document, place, table, "name", NAME_BYTES_MAX)?;
     let place = table.written("name")?;
     let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
@@ -114,14 +129,16 @@ fn name(document: &Document<'_>, place: &Place, table: &Table<'_, '_>) -> Option
             shown(&name)
         );
         document.problem(&place, message, None);
-    } else if name == IMPLICIT_NAME {
-        let message = format!("`{IMPLICIT_NAME}` is the name of what no destination matches");
-        document.problem(&place, message, None);
     }
     Some(name)
 }
 
-fn not_empty(document: &Document<'_>, place: &Place, table: &Table<'_, '_>, key: &'static str) {
+pub(super) fn not_empty(
+    document: &Document<'_>,
+    place: &Place,
+    table: &Table<'_, '_>,
+    key: &'static str,
+) {
     if table.written_items(key) == Some(0) {
         let message = format!("no `{key}`: found an empty array, expected at least one");
         let hint = format!("leave the key out for all {key}");
@@ -268,7 +285,12 @@ fn not_the_authority(document: &Document<'_>, table: &Table<'_, '_>, key: &Path,
     }
 }
 
-fn no_effect(document: &Document<'_>, table: &Table<'_, '_>, keys: &[&'static str], why: &str) {
+pub(super) fn no_effect(
+    document: &Document<'_>,
+    table: &Table<'_, '_>,
+    keys: &[&'static str],
+    why: &str,
+) {
     for place in keys.iter().filter_map(|key| table.written(key)) {
         document.problem(&place, format!("has no effect: {why}"), None);
     }

@@ -1,5 +1,6 @@
 //! From what was read to what the agent uses.
 
+mod audit;
 mod auth;
 mod destination;
 mod intercept;
@@ -11,9 +12,10 @@ use toml::de::DeTable;
 
 use super::raw::{Document, Table, shown};
 use super::{
-    Agent, Attribution, Audit, Auth, Bpf, Cgroup, Config, Limits, Listen, Log, LogFormat, Netns,
-    OnAgentDown, OnFull, Parameters, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
+    Agent, Attribution, Auth, Bpf, Cgroup, Config, Limits, Listen, Log, LogFormat, Netns,
+    OnAgentDown, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
 };
+use audit::audit;
 use destination::destinations;
 use intercept::{Placed, check_rules, intercept_rules};
 
@@ -46,18 +48,19 @@ fn read<'i>(document: &Document<'i>, content: &DeTable<'i>) -> Config {
     let rules = intercept_rules(document, &root);
     check_rules(document, &rules, listen.port);
     let tls = tls(document, root.table("tls"));
+    let destinations = destinations(document, &root, &tls);
     let config = Config {
         agent,
         bpf,
         listen,
         intercept: rules.into_iter().map(Placed::unplaced).collect(),
-        destinations: destinations(document, &root, &tls),
+        audit: audit(document, root.table("audit"), &destinations),
+        destinations,
         tls,
         auth: auth_limits(root.table("auth")),
         netns: netns(root.table("netns")),
         limits: limits(root.table("limits")),
         attribution: attribution(root.table("attribution")),
-        audit: audit(document, root.table("audit")),
         log: log(document, root.table("log")),
     };
     if targets(&config.intercept).len() > TARGETS_MAX {
@@ -175,28 +178,6 @@ fn attribution(table: Table<'_, '_>) -> Attribution {
     let container_state_roots = table.paths("container_state_roots");
     table.finish();
     Attribution { container_state_roots }
-}
-
-fn audit(document: &Document<'_>, table: Table<'_, '_>) -> Audit {
-    let (place, path) = table.path("path", "/var/log/pgward/queries.jsonl");
-    if let Some(place) = place
-        && path.parent().is_none_or(|folder| folder.parent().is_none())
-    {
-        document.problem(&place, "expected a file in a folder of its own".to_owned(), None);
-    }
-    let audit = Audit {
-        path,
-        on_full: table.choice("on_full", &[("block", OnFull::Block), ("allow", OnFull::Allow)]),
-        statement_bytes_max: table.integer("statement_bytes_max", 64 << 10, 256..=16 << 20)
-            as usize,
-        parameter_bytes_max: table.integer("parameter_bytes_max", 4 << 10, 16..=1 << 20) as usize,
-        parameters: table
-            .choice("parameters", &[("record", Parameters::Record), ("omit", Parameters::Omit)]),
-        file_bytes_max: table.integer("file_bytes_max", 1 << 30, 1 << 20..=1 << 40),
-        ..Audit::default()
-    };
-    table.finish();
-    audit
 }
 
 fn log(document: &Document<'_>, table: Table<'_, '_>) -> Log {

@@ -216,9 +216,18 @@ impl<'d, 'i> Table<'d, 'i> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        self.value(key)
-            .and_then(|(place, value)| self.integer_of(&place, value, &range))
-            .unwrap_or(default)
+        self.written_integer(key, range).map_or(default, |(_, number)| number)
+    }
+
+    /// A whole number within `range`, with its place, when there is a good one.
+    pub(super) fn written_integer(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<(Place, u64)> {
+        let (place, value) = self.value(key)?;
+        let number = self.integer_of(&place, value, &range)?;
+        Some((place, number))
     }
 
     /// A duration in milliseconds within `range`.

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod audit;
 mod destination;
 mod errors;
 
@@ -30,23 +31,31 @@ fn examples_name_every_key() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("an example");
     let (full, destinations) = (read("pgward.toml"), read("destinations.toml"));
+    let audit = read("audit.toml");
     // Tables have headers; passwords are asked for only to refuse them.
     let no_values = ["client", "server", "auth", "lookup", "password", "application_password"];
+    let tables = ["exception", "account", "rule", "anchor"];
     let mut asked = 0;
-    for (header, key) in checked::keys(&destinations) {
-        let of_destination = header.contains("[destination");
-        if header.is_empty() || no_values.contains(&key) || ["exception", "account"].contains(&key)
-        {
+    let keys = [&destinations, &audit].map(|text| checked::keys(text));
+    for (header, key) in keys.into_iter().flatten().collect::<std::collections::BTreeSet<_>>() {
+        if header.is_empty() || no_values.contains(&key) || tables.contains(&key) {
             continue;
         }
         asked += 1;
-        let text = if of_destination { &destinations } else { &full };
-        let section = text.split_once(&format!("\n{header}\n")).expect("the table").1;
-        let section = section.split("\n[").next().unwrap_or_default();
+        let text = match () {
+            () if header.contains("[destination") => &destinations,
+            () if header.starts_with("[[audit") => &audit,
+            () => &full,
+        };
+        // Each kind of anchor has a table of its own.
+        let header_line = format!("\n{header}\n");
+        let sections = text.split(&header_line).skip(1);
+        let sections = sections.map(|rest| rest.split("\n[").next().unwrap_or_default());
         let line = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
-        assert!(section.lines().any(line), "no `{key}` in `{header}` of the examples");
+        let named = sections.flat_map(str::lines).any(line);
+        assert!(named, "no `{key}` in `{header}` of the examples");
     }
-    assert!(asked > 60, "{asked}");
+    assert!(asked > 90, "{asked}");
 }
 
 #[test]
@@ -215,6 +224,12 @@ fn bounds_hold_on_both_sides() {
         ("audit", "statement_bytes_max", 256, 16 << 20),
         ("audit", "parameter_bytes_max", 16, 1 << 20),
         ("audit", "file_bytes_max", 1 << 20, 1_u64 << 40),
+        ("audit", "async_bytes_max", 64 << 10, 1 << 30),
+        ("audit", "async_delay_ms_max", 10, 60_000),
+        ("audit", "segment_bytes", 64 << 10, 1 << 30),
+        ("audit", "seal_every_ms", 1_000, 60_000),
+        ("audit", "prune_after_days", 0, 36_500),
+        ("audit", "values_keep_days", 0, 36_500),
     ] {
         let with = |value: i128| format!("{MINIMAL}[{table}]\n{key} = {value}\n");
         let (low, high) = (low as i128, high as i128);
