@@ -68,15 +68,17 @@ fn the_edge_has_the_root_of_the_definition_at_every_size() {
     let mut edge = Edge::default();
     assert_eq!(edge.root(), empty_root());
     for size in 1..=leaves.len() {
-        edge.push(leaves[size - 1]);
+        let mut formed = Vec::new();
+        edge.push_watched(0, leaves[size - 1], |level, number, root| {
+            formed.push((level, number, *root));
+        });
         assert_eq!(edge.root(), root_by_definition(&leaves[..size]), "size {size}");
-        let level = (size as u64).trailing_zeros();
-        let width = 1 << level;
-        assert_eq!(
-            edge.last_subtree(level),
-            Some(root_by_definition(&leaves[size - width..size])),
-            "size {size}"
-        );
+        assert_eq!(formed.len(), (size as u64).trailing_zeros() as usize + 1, "size {size}");
+        for (level, number, root) in formed {
+            let width = 1 << level;
+            assert_eq!((number as usize + 1) * width, size, "size {size}");
+            assert_eq!(root, root_by_definition(&leaves[size - width..size]), "size {size}");
+        }
     }
 }
 
