@@ -159,6 +159,13 @@ impl Agent {
         Ok(command)
     }
 
+    /// What `pgward status` says became of connects.
+    pub fn connects(&self) -> Result<Value> {
+        let text = host::run(&mut self.command(&["status", "--json"])?)?;
+        let mut status: Value = serde_json::from_str(&text)?;
+        Ok(status["connects"].take())
+    }
+
     /// All records of the audit log so far, in order. A line that is still being written is left out, and so is one that an
     /// agent left torn when it was killed: the next one ends it and says so in its `agent_start`, else it is an error.
     pub fn records(&self) -> Result<Vec<Value>> {
@@ -284,6 +291,7 @@ impl Agent {
             Ok(_) => {}
             Err(error) => faults.push(format!("{error:#}")),
         }
+        faults.extend(self.unexplained());
         for fault in self.revealed()? {
             if !faults.contains(&fault) {
                 faults.push(fault);
@@ -294,6 +302,13 @@ impl Agent {
             return Ok(());
         }
         Err(anyhow!("{}\n{}", faults.join("\n"), self.story()))
+    }
+
+    /// Accounts of connects that did not add up: lines of the log.
+    fn unexplained(&self) -> Vec<String> {
+        let log = self.stderr();
+        let lines = log.lines().filter(|line| line.contains("connects without an explanation"));
+        lines.map(str::to_owned).collect()
     }
 
     /// What should not exist after `pgward detach`: one line each.

@@ -11,10 +11,14 @@ use std::{
 use tokio::sync::Notify;
 use tracing::warn;
 
+use super::coverage::Keeper;
 use crate::{
-    audit::{Tier, Trail, WallNanos},
+    audit::{
+        Tier, Trail, WallNanos,
+        ledger::{Coverage, Named},
+    },
     bpf::Maps,
-    control::{CLEAR, Handler, SessionInfo, Status},
+    control::{CLEAR, Connects, Handler, SessionInfo, Status},
     net::registry::{Registry, STATES, Shown as Session},
 };
 
@@ -22,6 +26,7 @@ use crate::{
 pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
     pub(super) maps: Arc<Maps>,
+    pub(super) keeper: Arc<Keeper>,
     pub(super) since: WallNanos,
     pub(super) cgroup: String,
     pub(super) tiers: &'static [Tier],
@@ -42,6 +47,8 @@ impl Handler for Shown {
             warn!(%error, "cannot read the kernel side's counters");
             Default::default()
         });
+        let connects = self.keeper.coverage().map(connects);
+        let connects = connects.inspect_err(|error| warn!(%error, "cannot add up connects")).ok();
         let away = self.registry.turned_away();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -60,6 +67,7 @@ impl Handler for Shown {
             namespaces: self.namespaces.load(Ordering::Relaxed),
             audit_directory: self.directory.display().to_string(),
             audit: self.trail.status(),
+            connects,
             counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
@@ -67,6 +75,24 @@ impl Handler for Shown {
     fn shutdown(&self) -> Result<(), String> {
         self.stop.notify_one();
         Ok(())
+    }
+}
+
+fn connects(coverage: Coverage) -> Connects {
+    let by_name = |column: Vec<Named>| {
+        column.into_iter().map(|Named { name, count }| (name.into_owned(), count)).collect()
+    };
+    Connects {
+        ledger: format!("{:016x}", coverage.ledger),
+        seen: coverage.seen,
+        intercepted: coverage.intercepted,
+        refused: coverage.refused,
+        failed: coverage.failed,
+        allowed: coverage.allowed,
+        open: coverage.open,
+        unexplained: coverage.unexplained,
+        refusals: by_name(coverage.refusals),
+        failures: by_name(coverage.failures),
     }
 }
 

@@ -18,11 +18,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pgward_common::{Actor, Counter, Event, event_kind};
 use tracing::{debug, error, warn};
 
+use super::coverage::Emit;
 use crate::{
     audit::{
         AllowedUnseen, BootNanos, EventsLost, LostSource, Now, Record, Sink, Stamp, WallNanos,
+        ledger::{Hooks, HooksAction, LedgerRecord, Program},
     },
-    bpf::{Events, Links, Maps, ProgramLog},
+    bpf::{Events, Links, Maps, PinFolder, ProgramLog},
     net::{
         dial,
         identify::{Identifier, Who},
@@ -40,7 +42,7 @@ const TO_RECORD_MAX: usize = 256;
 pub(super) fn start(
     events: Events,
     log: Option<ProgramLog>,
-    links: Links,
+    attached: Attached,
     maps: Arc<Maps>,
     namespaces: Namespaces,
     clerk: Clerk,
@@ -52,7 +54,7 @@ pub(super) fn start(
     // to sessions of an earlier agent, which said so.
     let lost = [maps.events_lost_recorded(), maps.counter(Counter::WriterEventsLost)]
         .map(|count| count.unwrap_or(0));
-    let reader = Reader { maps, namespaces, to_record, sink, lost, links: Some(links) };
+    let reader = Reader { maps, namespaces, to_record, sink, lost, attached };
     thread::Builder::new().name("events".into()).spawn(move || reader.run(events, log)).map(drop)
 }
 
@@ -63,8 +65,59 @@ struct Reader {
     sink: Sink,
     /// Losses recorded: of events, of changes of writer.
     lost: [u64; 2],
-    /// Until they were found detached.
+    attached: Attached,
+}
+
+/// The hooks, as they were attached.
+pub(super) struct Attached {
     links: Option<Links>,
+    pins: PinFolder,
+    cgroup: String,
+    unpinned: bool,
+    emit: Emit,
+}
+
+impl Attached {
+    /// Says that they are.
+    pub(super) fn new(links: Links, pins: PinFolder, cgroup: String, emit: Emit) -> Self {
+        let attached = Self { links: Some(links), pins, cgroup, unpinned: false, emit };
+        attached.say(HooksAction::Attached, None, None);
+        attached
+    }
+
+    /// Hooks that somebody detached see nothing any more, and those whose pins are gone will end with this agent: that is
+    /// said, once.
+    fn look(&mut self) {
+        let Some(links) = &self.links else { return };
+        let unpinned = links.unpinned(&self.pins);
+        if let Some(program) = links.detached() {
+            error!(program, "the programs were detached: connections pass unseen from here on");
+            let how = match unpinned {
+                Some(_) => "with their pins, as `pgward detach` does",
+                None => "by force, their pins are left",
+            };
+            self.say(HooksAction::Detached, Some(program), Some(how));
+            self.links = None;
+        } else if let Some(program) = unpinned.filter(|_| !self.unpinned) {
+            error!(program, "the programs' pins were removed: they will go with this agent");
+            self.unpinned = true;
+            self.say(HooksAction::Unpinned, Some(program), None);
+        }
+    }
+
+    /// Of one program, or of all.
+    fn say(&self, action: HooksAction, program: Option<&str>, detail: Option<&'static str>) {
+        let programs = self.links.as_ref().map(Links::programs).unwrap_or_default();
+        let meant = |(name, _): &(&str, u32)| program.is_none_or(|program| program == *name);
+        let programs = programs.into_iter().filter(meant);
+        let hooks = Hooks {
+            action,
+            programs: programs.map(|(name, id)| Program { name, id }).collect(),
+            cgroup: self.cgroup.clone(),
+            detail: detail.map(Into::into),
+        };
+        (self.emit)(LedgerRecord::Hooks(hooks));
+    }
 }
 
 /// Records what happened to connections that are no sessions.
@@ -85,7 +138,7 @@ impl Reader {
                 log.flush();
             }
             self.losses();
-            self.attachment();
+            self.attached.look();
             let mut waiting = vec![PollFd::new(events.as_fd(), PollFlags::POLLIN)];
             waiting.extend(log.iter().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)));
             if let Err(error) = poll(&mut waiting, pause) {
@@ -103,21 +156,6 @@ impl Reader {
                 kind = event.header.kind,
                 "a kernel event was not recorded: its thread has ended"
             );
-        }
-    }
-
-    /// Programs that somebody detached see nothing any more: that is said, once.
-    fn attachment(&mut self) {
-        if let Some(program) = self.links.as_ref().and_then(Links::detached) {
-            self.links = None;
-            error!(program, "the programs were detached: connections pass unseen from here on");
-            let record = EventsLost {
-                source: LostSource::KernelEvents,
-                count: 0,
-                since: None,
-                detail: Some("the programs were detached: connections pass unseen from here on"),
-            };
-            record_event(&self.sink, Now::read(), &record);
         }
     }
 
@@ -164,14 +202,15 @@ impl Clerk {
         let flow = &event.flow;
         match event.header.kind {
             event_kind::CONNECT_REFUSED => {
-                let reason = Counter::ALL
-                    .iter()
-                    .find(|(counter, _)| *counter as u32 == event.header.reason)
-                    .map_or("unknown", |(_, name)| name);
-                self.refused(reason, event);
+                debug!(connect = flow.number, reason = reason(event), "refused in the kernel");
+                self.refused(None, event);
             }
-            event_kind::ABANDONED => self.refused("abandoned", event),
+            event_kind::ABANDONED => {
+                debug!(connect = flow.number, reason = reason(event), "failed in the kernel");
+                self.refused(Some("closed before the agent took it over"), event);
+            }
             event_kind::ALLOWED_UNSEEN => {
+                debug!(connect = flow.number, "allowed unseen");
                 let who = self.who(&flow.opener);
                 let now = Now::read();
                 let record = AllowedUnseen {
@@ -187,14 +226,11 @@ impl Clerk {
         }
     }
 
-    fn refused(&self, reason: &'static str, event: &Event) {
-        let detail = match reason {
-            "abandoned" => Some("closed before the agent took it over".to_owned()),
-            _ => None,
-        };
+    fn refused(&self, detail: Option<&str>, event: &Event) {
         let refusal = Refusal {
-            reason,
-            detail,
+            reason: reason(event),
+            connect: Some(event.flow.number),
+            detail: detail.map(str::to_owned),
             actor: Some(event.flow.opener),
             destination: Some(dial::destination(&event.flow)),
             sqlstate: None,
@@ -205,6 +241,12 @@ impl Clerk {
     fn who(&self, actor: &Actor) -> Arc<Who> {
         self.identifier.ask(*actor).answered_blocking(actor)
     }
+}
+
+/// Name of the counter that an event is counted by.
+fn reason(event: &Event) -> &'static str {
+    let named = Counter::ALL.iter().find(|(counter, _)| *counter as u32 == event.header.reason);
+    named.map_or("unknown", |(_, name)| name)
 }
 
 fn record_event<'r>(sink: &Sink, now: Now, record: impl Into<Record<'r>>) {

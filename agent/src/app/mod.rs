@@ -4,10 +4,12 @@
 //! `READY`. Stop: no more accepting, sessions are told, workers end, last record. Hooks stay: without an agent they refuse, or
 //! let pass, as configured; `pgward detach` removes them. A start that fails before `READY` takes back the hooks that it made.
 
+mod clock;
 mod control;
+mod coverage;
 pub mod doctor;
 mod events;
-mod notify;
+pub mod notify;
 
 use std::{
     fs, io,
@@ -33,10 +35,14 @@ use zeroize::Zeroizing;
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
-        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, SessionIds,
-        Sink, Stamp, Tier, Trail, TrailError,
+        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, Reach,
+        Record, SessionIds, Sink, Stamp, Tier, Trail, TrailError,
+        ledger::{self, Ledger, LedgerRecord, Pins},
+        set_clock_state,
     },
-    bpf::{self, AttachError, Cgroup, LoadError, Loaded, PinFolder, Requirement, Undo, sys},
+    bpf::{
+        self, AttachError, Cgroup, LoadError, Loaded, MapError, PinFolder, Requirement, Undo, sys,
+    },
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
     net::{
@@ -69,6 +75,9 @@ pub enum AppError {
     /// The programs.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A map of the programs.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// The audit trail.
     #[error(transparent)]
     Trail(#[from] TrailError),
@@ -112,7 +121,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let cgroup = Cgroup::open(subtree)?;
     let pins = PinFolder::create(&config.bpf.pin_path)?;
     let destinations = Arc::new(Destinations::load(config)?);
-    let trail = Trail::open(&config.audit)?;
     let resolver = Resolver::new(AttribSettings {
         extra_state_roots: config.attribution.container_state_roots.clone(),
         ..AttribSettings::default()
@@ -122,6 +130,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     }
     let identifier = Identifier::start(resolver).map_err(system("starting a thread"))?;
 
+    let found = if pins.attached_to().is_some() { Pins::Attached } else { Pins::None };
     let loaded = bpf::load(&bpf::Options {
         cgroup: &cgroup,
         pins: &pins,
@@ -133,9 +142,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let Loaded { maps, events, writer_events, links, tier, log: program_log, alive, undo } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
-    let sink = trail.sink();
-    record_start(&sink, config, file, &cgroup, tier)?;
-
     let namespace_settings = namespaces::Settings {
         port: config.listen.port.get(),
         idle: config.netns.idle,
@@ -143,13 +149,32 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
+    let dialer = Dialer::new(maps.clone(), namespaces.clone());
+    let reach = Reach { destinations: &destinations, dialer: Some(dialer.clone()) };
+    let trail = Trail::open(&config.audit, &reach, Box::new(|_| {}))?;
+    let sink = trail.sink();
+    record_start(&trail, config, file, &cgroup, tier)?;
+
+    let boot_id = boot_id();
+    let emit = ledger_emit(sink.clone());
+    let _clock = clock::start(&boot_id, emit.clone()).map_err(system("watching the clock"))?;
+    if let Some(gone) = ledger::at_start(trail.last_hooks(), found, &boot_id) {
+        warn!(action = gone.action.name(), "the hooks were gone");
+        emit(LedgerRecord::Hooks(gone));
+    }
+    let shown_at = shown_cgroup(config, &cgroup);
+    let attached = events::Attached::new(links, pins, shown_at, emit.clone());
+    let ledger = Ledger::new();
+    let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), trail.previous(), emit)?;
+    keeper.watch().map_err(system("starting a thread"))?;
+
     let refusals = Refusals::new(sink.clone());
     let clerk = events::Clerk {
         identifier: identifier.clone(),
         refusals: refusals.clone(),
         sink: sink.clone(),
     };
-    events::start(events, program_log, links, maps.clone(), namespaces.clone(), clerk)
+    events::start(events, program_log, attached, maps.clone(), namespaces.clone(), clerk)
         .map_err(system("starting a thread"))?;
 
     let registry = Arc::<Registry>::default();
@@ -158,7 +183,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         bpf::Tier::T0 => Writers::unwatched(),
         bpf::Tier::T1 | bpf::Tier::T2 => Writers::new(writer_events, maps.clone()),
     };
-    let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
     let logins = Bounds {
         failures_max: config.auth.failures_max,
@@ -180,6 +204,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         recording: Recording {
             sink: trail.sink(),
             audit: audit.clone(),
+            keyring: trail.keyring(),
             identifier: identifier.clone(),
             tier: audit_tier(tier),
         },
@@ -207,6 +232,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let shown = control::Shown {
         registry: registry.clone(),
         maps: maps.clone(),
+        keeper: keeper.clone(),
         since: Now::read().wall,
         cgroup: shown_cgroup(config, &cgroup),
         tiers: tiers(tier),
@@ -222,7 +248,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         .map_err(system("starting the runtime"))?;
     let reason = runtime.block_on(async {
         let socket = Listener::bind(&config.agent.control_socket)?;
-        let acceptors = Acceptors::new(maps, workers, refusals.clone(), config.agent.sessions_max);
+        let most = config.agent.sessions_max;
+        let acceptors = Acceptors::new(maps, workers, refusals.clone(), ledger.clone(), most);
         let main = Main {
             acceptors,
             namespaces,
@@ -238,10 +265,14 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     })?;
     info!(reason, "stopping");
     drop(alive); // from here on the kernel refuses, or lets pass, as configured
+    ledger.stop();
     stop.ring();
     drop(runtime);
     join(threads);
     refusals.flush_all();
+    if let Err(error) = keeper.stop() {
+        warn!(%error, "the last account of connects could not be made");
+    }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
@@ -338,7 +369,9 @@ impl Main<'_> {
             && let Some(undo) = self.starting.take()
         {
             undo.keep();
-            notify::ready();
+            if let Some(manager) = notify::Manager::of_environment() {
+                manager.ready();
+            }
             info!("ready");
         }
         Ok(())
@@ -346,27 +379,49 @@ impl Main<'_> {
 }
 
 fn record_start(
-    sink: &Sink,
+    trail: &Trail,
     config: &Config,
     file: &[u8],
     cgroup: &Cgroup,
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let start = AgentStart {
         version: env!("CARGO_PKG_VERSION"),
         host: &host.to_string_lossy(),
-        boot_id: boot_id.trim(),
+        boot_id: &boot_id(),
         pid: std::process::id(),
         config_sha256: Some(Sha256::digest(file).into()),
         tiers: tiers(tier),
         cgroup: &shown_cgroup(config, cgroup),
-        memory_locked: false,
+        memory_locked: trail.memory_locked(),
     };
+    let sink = trail.sink();
     let put = sink.record(&Stamp::agent(Now::read()), &start)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
+}
+
+/// Where the ledger's records go.
+fn ledger_emit(sink: Sink) -> coverage::Emit {
+    Arc::new(move |record: LedgerRecord| {
+        let record = match &record {
+            LedgerRecord::Coverage(coverage) => Record::Coverage(coverage),
+            LedgerRecord::Hooks(hooks) => Record::Hooks(hooks),
+            LedgerRecord::Clock(clock) => {
+                set_clock_state(clock.number);
+                Record::Clock(clock)
+            }
+        };
+        if let Err(error) = sink.record_closing(&Stamp::agent(Now::read()), record) {
+            warn!(%error, event = record.kind().name(), "not recorded");
+        }
+    })
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn shown_cgroup(config: &Config, cgroup: &Cgroup) -> String {

@@ -8,6 +8,8 @@
 //! a leap second does. That is what a step is here, whatever caused it; how fast it is noticed is the reader's business
 //! (`app::clock`: a timer that the kernel cancels when the clock is set).
 
+use super::cbor::Map;
+use super::schema::f;
 use std::time::Duration;
 
 use super::{Now, WallNanos};
@@ -106,6 +108,27 @@ pub enum Cause {
     LeapSecond,
     /// What the kernel knows of the clock has changed.
     State,
+}
+
+impl Clock {
+    pub(super) fn fill(&self, entry: &mut Map<'_>) {
+        entry.text(f::BOOT_ID, &self.boot_id);
+        entry.text(f::REASON, self.cause.name());
+        entry.uint(f::CLOCK_NUMBER, self.number);
+        entry.text(f::CLOCK_SOURCE, self.source);
+        entry.uint(f::OFFSET_NS, self.offset_ns.unsigned_abs());
+        entry.uint(f::MAX_ERROR_US, self.max_error_us);
+        entry.flag(f::UNSYNCHRONISED, self.unsynchronised);
+        entry.uint(f::TAI_OFFSET, self.tai_offset);
+        if let Some(step) = &self.step {
+            entry.uint(f::STEP_NS, step.by_ns);
+            entry.flag(f::STEP_BACK, step.back);
+        }
+        entry.flag(f::OFFSET_BACK, self.offset_ns < 0);
+        if let Some(step) = &self.step {
+            entry.wall(f::STEP_BEFORE, step.before);
+        }
+    }
 }
 
 impl Cause {

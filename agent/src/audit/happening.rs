@@ -55,8 +55,8 @@ pub struct Refused<'a> {
     pub destination: Option<SocketAddr>,
     /// How many this record stands for.
     pub count: u64,
-    /// Ledger and number of the connect, when the record stands for one.
-    pub connect: Option<Connect>,
+    /// Number of the connect, when the record stands for one.
+    pub connect: Option<u64>,
 }
 
 /// `allowed_unseen`: connections that were let through while no agent ran (`on_agent_down =
@@ -71,8 +71,8 @@ pub struct AllowedUnseen<'a> {
     pub since: Option<WallNanos>,
     /// How many this record stands for.
     pub count: u64,
-    /// Ledger and number of the connect, when the record stands for one.
-    pub connect: Option<Connect>,
+    /// Number of the connect, when the record stands for one.
+    pub connect: Option<u64>,
 }
 
 /// `events_lost`: something was not recorded, and this is how much.
@@ -107,83 +107,11 @@ pub struct Namespace<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// A connect as the kernel side counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connect {
-    /// Random number of the ledger.
-    pub ledger: u64,
-    /// Number in it.
-    pub number: u64,
-}
-
 /// `config_load`: a configuration is in force.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigLoad<'a> {
     /// SHA-256 of the file.
     pub config_sha256: &'a [u8; 32],
-}
-
-/// `hooks`: programs of the kernel side were attached or detached.
-#[derive(Clone, Copy, Debug)]
-pub struct Hooks<'a> {
-    /// `attached`, `detached`, `found detached`.
-    pub action: &'a str,
-    /// The cgroup.
-    pub cgroup: &'a str,
-    /// Who or what did it.
-    pub reason: Option<&'a str>,
-    /// More about it.
-    pub detail: Option<&'a str>,
-    /// Names of programs and their ids in the kernel.
-    pub programs: &'a [String],
-}
-
-/// `coverage`: what became of the connects that the kernel side saw.
-#[derive(Clone, Copy, Debug)]
-pub struct Coverage<'a> {
-    /// When the ledger began.
-    pub since: WallNanos,
-    /// Connects seen.
-    pub seen: u64,
-    /// Became sessions or cancel requests, or closed without a word.
-    pub intercepted: u64,
-    /// Were refused.
-    pub refused: u64,
-    /// Failed.
-    pub failed: u64,
-    /// Passed unseen, as configured.
-    pub allowed: u64,
-    /// Are under way.
-    pub open: u64,
-    /// Nothing is known of them.
-    pub unexplained: u64,
-    /// Number of the first connect.
-    pub connect_base: u64,
-    /// Random number of the ledger.
-    pub ledger: u64,
-    /// Those that failed, by name.
-    pub failures: &'a [(&'a str, u64)],
-}
-
-/// `clock`: a state of the clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock<'a> {
-    /// The boot.
-    pub boot_id: &'a str,
-    /// Number of the state, from 1.
-    pub number: u64,
-    /// What disciplines the clock.
-    pub source: &'a str,
-    /// Offset that is still to be corrected, nanoseconds.
-    pub offset_ns: i64,
-    /// The kernel's bound on the error, microseconds.
-    pub max_error_us: u64,
-    /// Nobody disciplines it.
-    pub unsynchronised: bool,
-    /// TAI minus UTC, seconds.
-    pub tai_offset: u64,
-    /// How far it was set, nanoseconds.
-    pub step_ns: Option<i64>,
 }
 
 named! {
@@ -254,7 +182,7 @@ impl Refused<'_> {
         entry.text_if(f::DETAIL, self.detail);
         origin(entry, self.actor, self.destination);
         entry.uint(f::COUNT, self.count);
-        connect(entry, self.connect);
+        entry.uint_if(f::CONNECT, self.connect);
     }
 }
 
@@ -263,7 +191,7 @@ impl AllowedUnseen<'_> {
         origin(entry, self.actor, self.destination);
         entry.uint(f::COUNT, self.count);
         entry.uint_if(f::SINCE, self.since.map(|since| since.0));
-        connect(entry, self.connect);
+        entry.uint_if(f::CONNECT, self.connect);
     }
 }
 
@@ -294,71 +222,11 @@ impl ConfigLoad<'_> {
     }
 }
 
-impl Hooks<'_> {
-    pub(super) fn fill(&self, entry: &mut Map<'_>) {
-        entry.text(f::CGROUP, self.cgroup);
-        entry.text_if(f::REASON, self.reason);
-        entry.text_if(f::DETAIL, self.detail);
-        entry.text(f::ACTION, self.action);
-        entry.texts(f::PROGRAMS, self.programs.iter().map(String::as_str));
-    }
-}
-
-impl Coverage<'_> {
-    pub(super) fn fill(&self, entry: &mut Map<'_>) {
-        entry.wall(f::SINCE, self.since);
-        entry.uint(f::SEEN, self.seen);
-        entry.uint(f::INTERCEPTED, self.intercepted);
-        entry.uint(f::REFUSED, self.refused);
-        entry.uint(f::FAILED, self.failed);
-        entry.uint(f::ALLOWED, self.allowed);
-        entry.uint(f::OPEN, self.open);
-        entry.uint(f::UNEXPLAINED, self.unexplained);
-        entry.uint(f::CONNECT_BASE, self.connect_base);
-        entry.uint(f::LEDGER, self.ledger);
-        if !self.failures.is_empty() {
-            entry.objects(f::FAILURES, self.failures.len(), |list| {
-                for (name, count) in self.failures {
-                    list.object(|object| {
-                        object.text(0, name);
-                        object.uint(1, *count);
-                    });
-                }
-            });
-        }
-    }
-}
-
-impl Clock<'_> {
-    pub(super) fn fill(&self, entry: &mut Map<'_>) {
-        entry.text(f::BOOT_ID, self.boot_id);
-        entry.uint(f::CLOCK_NUMBER, self.number);
-        entry.text(f::CLOCK_SOURCE, self.source);
-        entry.uint(f::OFFSET_NS, self.offset_ns.unsigned_abs());
-        entry.uint(f::MAX_ERROR_US, self.max_error_us);
-        entry.flag(f::UNSYNCHRONISED, self.unsynchronised);
-        entry.uint(f::TAI_OFFSET, self.tai_offset);
-        if let Some(step) = self.step_ns {
-            entry.uint(f::STEP_NS, step.unsigned_abs());
-            entry.flag(f::STEP_BACK, step < 0);
-        }
-        entry.flag(f::OFFSET_BACK, self.offset_ns < 0);
-    }
-}
-
 fn origin(entry: &mut Map<'_>, actor: Option<&Encoded>, destination: Option<SocketAddr>) {
     if let Some(actor) = actor {
         entry.encoded(f::ACTOR, actor);
     }
     if let Some(destination) = destination {
         entry.display(f::DESTINATION, destination);
-    }
-}
-
-/// The fields of a connect's number.
-pub(super) fn connect(entry: &mut Map<'_>, connect: Option<Connect>) {
-    if let Some(connect) = connect {
-        entry.uint(f::CONNECT, connect.number);
-        entry.uint(f::LEDGER, connect.ledger);
     }
 }

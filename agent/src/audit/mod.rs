@@ -6,14 +6,16 @@
 //!
 //! The format, byte by byte, and what it proves against whom, is in `docs/audit.md`.
 
+pub mod anchors;
 pub mod cbor;
 pub mod chain;
-pub mod anchors;
+pub mod clock;
 mod excerpt;
 mod happening;
-mod maintenance;
-pub mod clock;
+pub mod keys;
 pub mod ledger;
+mod maintenance;
+pub mod publish;
 mod record;
 mod recording;
 mod salt;
@@ -21,8 +23,10 @@ pub mod schema;
 mod session;
 mod statement;
 pub mod store;
+pub mod tile_files;
 mod time;
 mod trail;
+pub mod values;
 pub mod view;
 mod words;
 
@@ -36,7 +40,7 @@ pub use session::*;
 pub use statement::*;
 pub use store::{Class, NotRecorded, Put, Recorded, Sink, Ticket};
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos, clock_state, set_clock_state};
-pub use trail::{AnchorLag, Trail, TrailError, TrailStatus};
+pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::digest::{self, SHA256};
 
 use super::cbor::Map;
+use super::clock::Clock;
 use super::happening::{
-    AgentStart, AgentStop, AllowedUnseen, Clock, ConfigLoad, Coverage, EventsLost, Hooks,
-    Namespace, Refused,
+    AgentStart, AgentStop, AllowedUnseen, ConfigLoad, EventsLost, Namespace, Refused,
 };
+use super::ledger::{Coverage, Hooks};
 use super::maintenance::{
     AuditRead, BreakGlass, Capacity, EpochStart, Failure, Hold, Key, Prune, Recovery, Redaction,
     Seal,
@@ -162,9 +163,9 @@ pub enum Record<'a> {
     Writer(&'a Writer<'a>),
     Authentication(&'a Authentication<'a>),
     ConfigLoad(&'a ConfigLoad<'a>),
-    Hooks(&'a Hooks<'a>),
-    Coverage(&'a Coverage<'a>),
-    Clock(&'a Clock<'a>),
+    Hooks(&'a Hooks),
+    Coverage(&'a Coverage),
+    Clock(&'a Clock),
     Seal(&'a Seal<'a>),
     Recovery(&'a Recovery<'a>),
     EpochStart(&'a EpochStart<'a>),
@@ -293,9 +294,9 @@ from!(
     Writer<'a>,
     Authentication<'a>,
     ConfigLoad<'a>,
-    Hooks<'a>,
-    Coverage<'a>,
-    Clock<'a>,
+    Hooks,
+    Coverage,
+    Clock,
     Seal<'a>,
     Recovery<'a>,
     EpochStart<'a>,

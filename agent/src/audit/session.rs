@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::cbor::{Encoded, Map};
-use super::happening::{Connect, Tier, connect};
+use super::happening::Tier;
 use super::record::SessionId;
 use super::schema::f;
 use super::words::named;
@@ -39,8 +39,8 @@ pub struct SessionStart<'a> {
     pub server_name: Option<&'a str>,
     /// `options` of the startup packet: settings that the client asked for.
     pub options: Option<&'a [u8]>,
-    /// Ledger and number of the connect.
-    pub connect: Option<Connect>,
+    /// Number of the connect.
+    pub connect: Option<u64>,
     /// Index into [`words::MODES`](super::schema::words::MODES).
     pub audit_mode: u64,
 }
@@ -104,8 +104,8 @@ pub struct Cancel<'a> {
     pub target_session: Option<SessionId>,
     /// What became of it. The protocol doesn't tell whether the server found anything to cancel.
     pub outcome: CancelOutcome,
-    /// Ledger and number of the connect.
-    pub connect: Option<Connect>,
+    /// Number of the connect.
+    pub connect: Option<u64>,
 }
 
 /// How a client was authenticated.
@@ -250,7 +250,7 @@ impl SessionStart<'_> {
         entry.text_if(f::CLIENT_TLS, self.client_tls);
         entry.text_if(f::SERVER_NAME, self.server_name);
         entry.bytes_if(f::OPTIONS, self.options);
-        connect(entry, self.connect);
+        entry.uint_if(f::CONNECT, self.connect);
         entry.uint(f::AUDIT_MODE, self.audit_mode);
     }
 }
@@ -298,7 +298,7 @@ impl Cancel<'_> {
         if let Some(session) = self.target_session {
             entry.bytes(f::TARGET_SESSION, &session.bytes());
         }
-        connect(entry, self.connect);
+        entry.uint_if(f::CONNECT, self.connect);
         entry.uint(f::CANCEL_OUTCOME, self.outcome.number());
     }
 }

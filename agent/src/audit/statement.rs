@@ -1,9 +1,9 @@
 //! Records of statements: the text, the intent before, the outcome after. The hot ones.
 
 use super::cbor::Map;
-use super::excerpt::Excerpt;
 use super::happening::Tier;
 use super::schema::f;
+use super::values::Unlisted;
 use super::words::named;
 
 /// Most parameters of one record that are described one by one.
@@ -131,23 +131,30 @@ pub enum Of<'a> {
 }
 
 /// A text as a record holds it.
-#[derive(Clone, Copy)]
-pub enum Text<'a> {
+#[derive(Clone, Copy, Default)]
+pub struct Text<'a> {
+    /// What may be held in clear, or where it is held.
+    pub clear: Clear<'a>,
+    /// Commitment to the whole.
+    pub commitment: Option<[u8; 32]>,
+    /// Keyed hash of the whole.
+    pub hash: Option<[u8; 32]>,
+    /// Length of the whole in bytes, where what is in clear is not all of it.
+    pub full_bytes: Option<u64>,
+    /// Why it is not stored, by number in [`words::NEVER`](super::schema::words::NEVER).
+    pub never: Option<u64>,
+}
+
+/// What of a text may be held in clear.
+#[derive(Clone, Copy, Default)]
+pub enum Clear<'a> {
     /// There is none, or none is known.
+    #[default]
     None,
-    /// As the record of this session with this `seq` holds it.
+    /// The same as the record of this session with this `seq` holds.
     Ref(u64),
-    /// Held here.
-    Held {
-        /// What may be held in clear: the text, or what is left of it without its literals.
-        clear: Excerpt<'a>,
-        /// Commitment to the whole, when `clear` is not the text itself.
-        commitment: Option<[u8; 32]>,
-        /// Length of the whole in bytes, where `clear` is not all of it.
-        full_bytes: Option<u64>,
-        /// Why literals are not stored, by number.
-        never: Option<u64>,
-    },
+    /// The text, its beginning, or what is left of it without its literals.
+    Held(&'a [u8]),
 }
 
 /// Values that are held beside a record.
@@ -164,8 +171,8 @@ pub struct Beside {
 pub enum Parameters<'a> {
     /// There were this many, and the configuration says not to record them.
     Omitted(usize),
-    /// The first of them, at most [`PARAMETERS_MAX`], and how many there were.
-    Listed(&'a [Parameter<'a>], usize),
+    /// The first of them, at most [`PARAMETERS_MAX`], and what is known of the others.
+    Listed(&'a [Parameter<'a>], Option<Unlisted>),
 }
 
 impl Parameters<'_> {
@@ -183,6 +190,8 @@ pub struct Parameter<'a> {
     pub type_oid: u32,
     /// The value.
     pub value: Value<'a>,
+    /// Its length in bytes, where not all of it is held.
+    pub full_bytes: Option<u64>,
 }
 
 /// A value as a record holds it.
@@ -191,15 +200,15 @@ pub enum Value<'a> {
     /// NULL.
     Null,
     /// As it is, or its beginning.
-    Clear(Excerpt<'a>),
-    /// A commitment to it, and its length in bytes.
-    Committed([u8; 32], u64),
-    /// A keyed hash of it, and its length in bytes.
-    Hashed([u8; 32], u64),
-    /// Not at all, why (by number), and its length in bytes.
-    Never(u64, u64),
-    /// Left out: all values together are too long. Its length in bytes.
-    Omitted(u64),
+    Clear(&'a [u8]),
+    /// A commitment to it; it is held beside the record.
+    Committed([u8; 32]),
+    /// A commitment to it, and nothing else.
+    CommittedOnly([u8; 32]),
+    /// A keyed hash of it.
+    Hashed([u8; 32]),
+    /// Not at all; why, by number in [`words::NEVER`](super::schema::words::NEVER).
+    Never(u64),
 }
 
 /// One result of several.
@@ -284,11 +293,12 @@ named! {
 
 impl Introduced<'_> {
     pub(super) fn fill(&self, entry: &mut Map<'_>) {
-        text(entry, f::TEXT, &self.text);
+        text(entry, &self.text);
         entry.uint(f::KIND, self.kind.number());
-        beside(entry, self.beside);
+        beside(entry, self.beside.as_ref());
         text_facts(entry, self.text_state, self.client_encoding, self.name);
-        cut(entry, &self.text, self.beside);
+        whole(entry, &self.text, self.beside.as_ref());
+        entry.bytes_if(f::TEXT_HASH, self.text.hash.as_ref().map(|digest| &digest[..]));
     }
 }
 
@@ -298,6 +308,7 @@ impl Intent<'_> {
         self.what.fill_middle(entry);
         self.what.fill_tail(entry);
         self.what.fill_end(entry);
+        self.what.fill_last(entry);
     }
 }
 
@@ -310,6 +321,7 @@ impl Denied<'_> {
         self.what.fill_tail(entry);
         self.what.fill_end(entry);
         entry.text(f::REASON, self.reason);
+        self.what.fill_last(entry);
     }
 }
 
@@ -317,14 +329,14 @@ impl Denied<'_> {
 impl What<'_> {
     fn fill_head(&self, entry: &mut Map<'_>) {
         self.writer.fill_writer(entry);
-        text(entry, f::TEXT, &self.text);
+        text(entry, &self.text);
         self.parameters.fill_list(entry);
         entry.uint(f::KIND, self.kind.number());
     }
 
     fn fill_middle(&self, entry: &mut Map<'_>) {
         entry.uint(f::TIER, self.writer.tier.number());
-        beside(entry, self.beside);
+        beside(entry, self.beside.as_ref());
     }
 
     fn fill_tail(&self, entry: &mut Map<'_>) {
@@ -336,7 +348,18 @@ impl What<'_> {
 
     fn fill_end(&self, entry: &mut Map<'_>) {
         self.writer.fill_shared(entry);
-        cut(entry, &self.text, self.beside);
+        let unlisted = self.parameters.unlisted();
+        let left_out = unlisted.and_then(|unlisted| non_zero(unlisted.left_out));
+        entry.uint_if(f::PARAMS_LEFT_OUT, left_out);
+        whole(entry, &self.text, self.beside.as_ref());
+    }
+
+    /// What has the highest numbers.
+    fn fill_last(&self, entry: &mut Map<'_>) {
+        entry.bytes_if(f::TEXT_HASH, self.text.hash.as_ref().map(|digest| &digest[..]));
+        let commitment =
+            self.parameters.unlisted().and_then(|unlisted| unlisted.commitment.as_ref());
+        entry.bytes_if(f::PARAMS_COMMITMENT, commitment.map(|digest| &digest[..]));
     }
 }
 
@@ -387,7 +410,10 @@ impl Done<'_> {
         let commit = self.commit_sqlstate.as_ref().map(|state| &state[..]);
         entry.bytes_if(f::COMMIT_SQLSTATE, commit);
         match (what, &writers) {
-            (Some(what), _) => what.fill_end(entry),
+            (Some(what), _) => {
+                what.fill_end(entry);
+                what.fill_last(entry);
+            }
             (None, Some(writers)) => writers.fill_shared(entry),
             (None, None) => {}
         }
@@ -429,10 +455,16 @@ impl Parameters<'_> {
             Self::Omitted(count) => {
                 entry.uint_if(f::PARAMS_OMITTED, non_zero(*count as u64));
             }
-            Self::Listed(listed, count) => {
-                let more = count.saturating_sub(listed.len().min(PARAMETERS_MAX)) as u64;
-                entry.uint_if(f::PARAMS_MORE, non_zero(more));
+            Self::Listed(_, unlisted) => {
+                entry.uint_if(f::PARAMS_MORE, unlisted.map(|unlisted| unlisted.count));
             }
+        }
+    }
+
+    fn unlisted(&self) -> Option<&Unlisted> {
+        match self {
+            Self::Omitted(_) => None,
+            Self::Listed(_, unlisted) => unlisted.as_ref(),
         }
     }
 }
@@ -443,39 +475,26 @@ impl Parameter<'_> {
         map.uint(1, self.type_oid.into());
         match &self.value {
             Value::Null => map.null(2),
-            Value::Clear(value) => {
-                map.bytes(2, value.kept);
-                if let Some(cut) = &value.cut {
-                    map.uint(6, cut.full_bytes);
-                    map.bytes_if(7, cut.sha256.as_ref().map(|digest| &digest[..]));
-                }
-            }
-            Value::Committed(commitment, bytes) => {
+            Value::Clear(value) => map.bytes(2, value),
+            Value::Committed(commitment) | Value::CommittedOnly(commitment) => {
                 map.bytes(3, commitment);
-                map.uint(6, *bytes);
             }
-            Value::Hashed(hash, bytes) => {
-                map.bytes(4, hash);
-                map.uint(6, *bytes);
-            }
-            Value::Never(why, bytes) => {
-                map.uint(5, *why);
-                map.uint(6, *bytes);
-            }
-            Value::Omitted(bytes) => {
-                map.uint(6, *bytes);
-                map.flag(8, true);
-            }
+            Value::Hashed(hash) => map.bytes(4, hash),
+            Value::Never(why) => map.uint(5, *why),
+        }
+        map.uint_if(6, self.full_bytes);
+        if matches!(self.value, Value::CommittedOnly(_)) {
+            map.flag(8, true);
         }
     }
 }
 
 /// `text_ref` or `text`, which are neighbours.
-fn text(entry: &mut Map<'_>, number: u8, text: &Text<'_>) {
-    match text {
-        Text::None => {}
-        Text::Ref(seq) => entry.uint(f::TEXT_REF, *seq),
-        Text::Held { clear, .. } => entry.bytes(number, clear.kept),
+fn text(entry: &mut Map<'_>, text: &Text<'_>) {
+    match text.clear {
+        Clear::None => {}
+        Clear::Ref(seq) => entry.uint(f::TEXT_REF, seq),
+        Clear::Held(clear) => entry.bytes(f::TEXT, clear),
     }
 }
 
@@ -488,24 +507,15 @@ fn text_facts(entry: &mut Map<'_>, state: TextState, encoding: Option<&[u8]>, na
 }
 
 /// What is known of the whole.
-fn cut(entry: &mut Map<'_>, text: &Text<'_>, beside: Option<Beside>) {
-    let sha256 = beside.and_then(|beside| beside.sha256);
-    let sha256 = sha256.as_ref().map(|digest| &digest[..]);
-    match text {
-        Text::None | Text::Ref(_) => entry.bytes_if(f::VALUES_SHA256, sha256),
-        Text::Held { clear, commitment, full_bytes, never } => {
-            entry.bytes_if(f::TEXT_COMMITMENT, commitment.as_ref().map(|c| &c[..]));
-            let full_bytes = full_bytes.or(clear.cut.map(|cut| cut.full_bytes));
-            entry.uint_if(f::TEXT_BYTES, full_bytes);
-            let digest = clear.cut.and_then(|cut| cut.sha256).filter(|_| commitment.is_none());
-            entry.bytes_if(f::TEXT_SHA256, digest.as_ref().map(|digest| &digest[..]));
-            entry.bytes_if(f::VALUES_SHA256, sha256);
-            entry.uint_if(f::TEXT_NEVER, *never);
-        }
-    }
+fn whole(entry: &mut Map<'_>, text: &Text<'_>, beside: Option<&Beside>) {
+    let sha256 = beside.and_then(|beside| beside.sha256.as_ref());
+    entry.bytes_if(f::TEXT_COMMITMENT, text.commitment.as_ref().map(|digest| &digest[..]));
+    entry.uint_if(f::TEXT_BYTES, text.full_bytes);
+    entry.bytes_if(f::VALUES_SHA256, sha256.map(|digest| &digest[..]));
+    entry.uint_if(f::TEXT_NEVER, text.never);
 }
 
-fn beside(entry: &mut Map<'_>, beside: Option<Beside>) {
+fn beside(entry: &mut Map<'_>, beside: Option<&Beside>) {
     entry.uint_if(f::VALUES, beside.map(|beside| beside.key_kind));
 }
 

@@ -318,6 +318,20 @@ impl Links {
         let gone = |link: &OwnedFd| sys::link_info(link.as_fd()).is_ok_and(|i| i.cgroup_id == 0);
         self.0.iter().find(|(_, link)| gone(link)).map(|(name, _)| *name)
     }
+
+    /// What is attached: names and ids of the programs.
+    pub fn programs(&self) -> Vec<(&'static str, u32)> {
+        let id = |link: &OwnedFd| sys::link_info(link.as_fd()).map_or(0, |info| info.program_id);
+        self.0.iter().map(|(name, link)| (*name, id(link))).collect()
+    }
+
+    /// Name of a program whose link is not the one that is pinned in `folder`, if there is any: its hook goes with the agent.
+    pub fn unpinned(&self, folder: &PinFolder) -> Option<&'static str> {
+        let id = |link: BorrowedFd<'_>| sys::link_info(link).map(|info| info.id).ok();
+        let pinned = |name: &str| id(sys::open_pin(&folder.links().join(name)).ok()?.as_fd());
+        let missing = |(name, link): &&(&'static str, OwnedFd)| pinned(name) != id(link.as_fd());
+        self.0.iter().find(missing).map(|(name, _)| *name)
+    }
 }
 
 /// Takes back what a start made, unless the start says that it came to its end: hooks of an agent that never ran would

@@ -5,7 +5,7 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -16,8 +16,8 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, SkStorage, lpm_trie::Key},
 };
 use pgward_common::{
-    AgentTag, Counter, Event, Flow, NetnsState, Settings, TargetKey, WriterChanged, maps as names,
-    netns_state, tag_kind,
+    AgentTag, Counter, Event, Flow, HandoverKey, NetnsState, Settings, TargetKey, WriterChanged,
+    ledger, maps as names, netns_state, tag_kind,
 };
 use thiserror::Error;
 
@@ -50,6 +50,9 @@ fn failed(
     move |source| MapError::Operation { operation, name, source }
 }
 
+/// More than the hand-over table has places.
+const HAND_OVERS_MAX: usize = 1 << 15;
+
 /// Values of [`Counter`]s, summed over CPUs, by name.
 pub type Counters = BTreeMap<&'static str, u64>;
 
@@ -61,6 +64,8 @@ pub struct Maps {
     flows: SkStorage<MapData, Flow>,
     namespaces: Mutex<HashMap<MapData, u64, NetnsState>>,
     counters: PerCpuArray<MapData, u64>,
+    hand_overs: HashMap<MapData, HandoverKey, Flow>,
+    ledger: Mutex<Array<MapData, u64>>,
 }
 
 impl Maps {
@@ -72,6 +77,8 @@ impl Maps {
             flows: typed(ebpf, names::FLOWS)?,
             namespaces: Mutex::new(typed(ebpf, names::NAMESPACES)?),
             counters: typed(ebpf, names::COUNTERS)?,
+            hand_overs: typed(ebpf, names::HANDOVER)?,
+            ledger: Mutex::new(typed(ebpf, names::LEDGER)?),
         })
     }
 
@@ -136,10 +143,11 @@ impl Maps {
             .map_err(failed("update", names::AGENT_SOCKETS))
     }
 
-    /// Identity and destination of an accepted socket. `None`: nobody handed it over, the connection is not a redirected one.
+    /// Identity and destination of an accepted socket. `None`: nobody handed it over, or the client took that back: the
+    /// connection is not a redirected one.
     pub fn flow(&self, socket: &impl AsRawFd) -> Result<Option<Flow>, MapError> {
         match self.flows.get(socket, 0) {
-            Ok(flow) => Ok(Some(flow)),
+            Ok(flow) => Ok(Some(flow).filter(|flow| flow.state != 0)),
             Err(aya::maps::MapError::KeyNotFound) => Ok(None),
             Err(e) => Err(failed("lookup", names::FLOWS)(e)),
         }
@@ -185,6 +193,30 @@ impl Maps {
         let values =
             self.counters.get(&(counter as u32), 0).map_err(failed("lookup", names::COUNTERS))?;
         Ok(values.iter().sum())
+    }
+
+    /// The last number given to a connect.
+    pub fn last_connect(&self) -> Result<u64, MapError> {
+        locked(&self.ledger).get(&ledger::LAST, 0).map_err(failed("lookup", names::LEDGER))
+    }
+
+    /// What tells this ledger from others. One that has just been made becomes `fresh`, which must not be 0.
+    pub fn ledger_id(&self, fresh: u64) -> Result<u64, MapError> {
+        let mut array = locked(&self.ledger);
+        let held = array.get(&ledger::ID, 0).map_err(failed("lookup", names::LEDGER))?;
+        if held != 0 {
+            return Ok(held);
+        }
+        array.set(ledger::ID, fresh, 0).map_err(failed("update", names::LEDGER))?;
+        Ok(fresh)
+    }
+
+    /// How many hand-overs wait to be taken. A system call for each.
+    pub fn hand_overs(&self) -> Result<u64, MapError> {
+        // While entries come and go, the walk may begin anew: it is bounded, so that it ends.
+        let keys = self.hand_overs.keys().take(HAND_OVERS_MAX);
+        let keys: Result<HashSet<HandoverKey>, _> = keys.collect();
+        Ok(keys.map_err(failed("scan", names::HANDOVER))?.len() as u64)
     }
 
     /// All counters.

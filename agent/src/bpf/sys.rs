@@ -1,10 +1,10 @@
-//! System calls that no crate wraps: BPF links by hand, namespace cookie, bringing `lo` up.
+//! System calls that no crate wraps: BPF links by hand, namespace cookie, bringing `lo` up, the kernel's clock.
 //!
 //! aya 0.14 has no link update, hides link descriptors and detaches on drop; our links must outlive the process and be
 //! swapped in place.
 #![expect(
     unsafe_code,
-    reason = "raw bpf(2), getsockopt and ioctl; each block says why it is sound"
+    reason = "raw bpf(2), getsockopt, ioctl and adjtimex; each block says why it is sound"
 )]
 
 use std::{
@@ -16,6 +16,8 @@ use std::{
     },
     path::Path,
 };
+
+use crate::audit::clock::{KernelClock, Leap};
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -173,6 +175,30 @@ pub fn kernel_hz() -> u64 {
     if rc != 0 || resolution.tv_nsec <= 0 { 250 } else { 1_000_000_000 / resolution.tv_nsec as u64 }
 }
 
+/// What the kernel knows of the wall clock (adjtimex(2), reading only).
+pub fn kernel_clock() -> io::Result<KernelClock> {
+    // SAFETY: all-zero is a valid `timex`; with no mode the call changes nothing.
+    let mut timex: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: writes the structure we pass.
+    if unsafe { libc::adjtimex(&raw mut timex) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let has = |flag: libc::c_int| timex.status & flag != 0;
+    let unit = if has(libc::STA_NANO) { 1 } else { 1000 };
+    let leap = match (has(libc::STA_INS), has(libc::STA_DEL)) {
+        (true, _) => Leap::Insert,
+        (false, true) => Leap::Delete,
+        (false, false) => Leap::None,
+    };
+    Ok(KernelClock {
+        offset_ns: timex.offset * unit,
+        max_error_us: u64::try_from(timex.maxerror).unwrap_or(0),
+        unsynchronised: has(libc::STA_UNSYNC),
+        tai_offset: u64::try_from(timex.tai).unwrap_or(0),
+        leap,
+    })
+}
+
 /// `union bpf_attr` as bytes, for commands whose fields we lay out ourselves.
 struct Attr([u64; 16]);
 
@@ -216,6 +242,16 @@ mod tests {
         assert_eq!(bytes[4..8], 2u32.to_ne_bytes());
         assert_eq!(bytes[8..16], 3u64.to_ne_bytes());
         assert_eq!(bytes[20..24], 4u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn the_kernel_tells_of_its_clock() {
+        let clock = kernel_clock().expect("reading needs no privilege");
+        // The kernel bounds both (`MAXPHASE` of include/linux/timex.h, `NTP_PHASE_LIMIT` of kernel/time/ntp.c).
+        assert!(
+            clock.offset_ns.abs() <= 500_000_000 && clock.max_error_us <= 16_000_000,
+            "{clock:?}"
+        );
     }
 
     #[test]

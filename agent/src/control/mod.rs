@@ -153,8 +153,36 @@ pub struct Status {
     pub audit_directory: String,
     /// The audit trail.
     pub audit: TrailStatus,
+    /// What became of connects to protected ports, since the kernel side counts.
+    #[serde(default)]
+    pub connects: Option<Connects>,
     /// Counters of the kernel side, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// What became of connects: `seen` is the sum of `intercepted` to `unexplained`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connects {
+    /// Which ledger: 16 hexadecimal digits, new when the kernel side counts from 0 again.
+    pub ledger: String,
+    /// Seen by the kernel side.
+    pub seen: u64,
+    /// Became sessions or cancel requests.
+    pub intercepted: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Passed while no agent ran.
+    pub allowed: u64,
+    /// Under way.
+    pub open: u64,
+    /// Without an explanation: must be 0.
+    pub unexplained: u64,
+    /// The refused, by name.
+    pub refusals: BTreeMap<String, u64>,
+    /// The failed, by name.
+    pub failures: BTreeMap<String, u64>,
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ fn status() -> Status {
         namespaces: 1,
         log_path: "/var/log/pgward/queries.jsonl".to_owned(),
         log: LogStatus { health: Health::Good, records: 5, bytes: 6, lost: 0 },
+        connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),
     }
 }

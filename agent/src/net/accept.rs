@@ -20,7 +20,10 @@ use super::{
     refusals::{Refusal, Refusals},
     worker::{Connection, Counted, Workers},
 };
-use crate::bpf::Maps;
+use crate::{
+    audit::ledger::{Connect, Failure, Ledger},
+    bpf::Maps,
+};
 
 /// Pause after an error of `accept` that does not go away by itself (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,12 +54,20 @@ impl Acceptors {
         maps: Arc<Maps>,
         workers: Workers,
         refusals: Arc<Refusals>,
+        ledger: Arc<Ledger>,
         sessions_max: usize,
     ) -> Self {
         let (connections, max) = (Arc::default(), connections_max(sessions_max));
         let newcomers = Newcomers::new(newcomers_max(max));
-        let common =
-            Common { maps, workers, refusals, connections, connections_max: max, newcomers };
+        let common = Common {
+            maps,
+            workers,
+            refusals,
+            ledger,
+            connections,
+            connections_max: max,
+            newcomers,
+        };
         Self { common, tasks: HashMap::new() }
     }
 
@@ -81,6 +92,7 @@ impl Acceptors {
     pub fn close(&mut self, cookie: u64) {
         for task in self.tasks.remove(&cookie).unwrap_or_default() {
             task.abort();
+            self.common.ledger.listener_closed();
         }
     }
 
@@ -98,6 +110,7 @@ struct Common {
     maps: Arc<Maps>,
     workers: Workers,
     refusals: Arc<Refusals>,
+    ledger: Arc<Ledger>,
     connections: Arc<AtomicUsize>,
     connections_max: usize,
     newcomers: Arc<Newcomers>,
@@ -120,7 +133,11 @@ impl Accepting {
                             return;
                         }
                     }
-                    Err(error) => warn!(%error, "cannot take an accepted socket"),
+                    Err(error) => {
+                        warn!(%error, "cannot take an accepted socket");
+                        // Whether it had a number is not known; nearly all have.
+                        self.common.ledger.take(0).failed(Failure::IdentityUnreadable);
+                    }
                 },
                 Err(error) => {
                     warn!(%error, "accept failed");
@@ -142,13 +159,15 @@ impl Accepting {
             }
             Err(error) => {
                 warn!(%error, "cannot read the identity of a connection");
+                common.ledger.take(0).failed(Failure::IdentityUnreadable);
                 self.refuse(&stream, None, "identity_unreadable", by_hand(peer));
                 return true;
             }
         };
+        let connect = common.ledger.take(flow.number);
         let Some(counted) = Counted::up_to(common.connections_max, &common.connections) else {
             let detail = format!("at most {} connections at once", common.connections_max);
-            self.refuse(&stream, Some(&flow), "connections_max", detail);
+            self.refuse(&stream, Some((&flow, connect)), "connections_max", detail);
             return true;
         };
         let Some(newcomer) = common.newcomers.admit(User::of(&flow.opener)) else {
@@ -157,17 +176,18 @@ impl Accepting {
                  logged in",
                 common.newcomers.max()
             );
-            self.refuse(&stream, Some(&flow), "connections_max", detail);
+            self.refuse(&stream, Some((&flow, connect)), "connections_max", detail);
             return true;
         };
         let counted = [counted, Counted::up(&self.sessions)];
-        common.workers.give(Connection { stream, flow, counted, newcomer }).await
+        let _blocked = common.ledger.block();
+        common.workers.give(Connection { stream, flow, connect, counted, newcomer }).await
     }
 
     fn refuse(
         &self,
         stream: &std::net::TcpStream,
-        flow: Option<&Flow>,
+        redirected: Option<(&Flow, Connect)>,
         reason: &'static str,
         detail: String,
     ) {
@@ -176,12 +196,16 @@ impl Accepting {
         let refusal = Refusal {
             reason,
             detail: Some(detail),
-            actor: flow.map(|flow| flow.opener),
-            destination: flow.map(dial::destination),
+            connect: redirected.as_ref().map(|(_, connect)| connect.number()),
+            actor: redirected.as_ref().map(|(flow, _)| flow.opener),
+            destination: redirected.as_ref().map(|(flow, _)| dial::destination(flow)),
             sqlstate: None,
         };
         // The kernel's event has to do: looking the process up would keep the others waiting.
         self.common.refusals.add(refusal, |actor| Arc::new(Who::told(actor)));
+        if let Some((_, connect)) = redirected {
+            connect.refused(reason);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use pgward_common::Actor;
 use tracing::warn;
 
 use super::identify::Who;
-use crate::audit::{Now, Refused, Sink, Stamp};
+use crate::audit::{Now, Refused, Sink, Stamp, Ticket};
 
 /// Refusals of one kind within this time share a record.
 pub const WINDOW: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ const KINDS_MAX: usize = 64;
 pub struct Refusal {
     /// Name of the reason, as the log has it.
     pub reason: &'static str,
+    /// Number of the connect, when it has one; of the first of its kind.
+    pub connect: Option<u64>,
     /// More about it; of the first of its kind.
     pub detail: Option<String>,
     /// The process that tried.
@@ -51,12 +53,27 @@ impl Refusals {
     }
 
     /// Records a refusal, or counts it. `identify` is asked for the process where it is to be recorded now; it may block.
-    pub fn add(&self, refusal: Refusal, identify: impl FnOnce(&Actor) -> Arc<Who>) {
-        let Some(kind) = locked(&self.tally).count(&refusal, Instant::now()) else { return };
+    ///
+    /// Gives the ticket of the record, where one was made: who tells the client waits for it.
+    pub fn add(
+        &self,
+        refusal: Refusal,
+        identify: impl FnOnce(&Actor) -> Arc<Who>,
+    ) -> Option<Ticket> {
+        let kind = locked(&self.tally).count(&refusal, Instant::now())?;
         let who = refusal.actor.as_ref().map(identify);
-        self.record(&kind, who.as_deref(), refusal.detail.as_deref(), 1);
+        let detail = refusal.detail.as_deref();
+        let ticket = self.record(&kind, who.as_deref(), detail, 1, refusal.connect);
         if let Some(who) = who {
             locked(&self.tally).identified(&kind, who);
+        }
+        ticket
+    }
+
+    /// Waits until a refusal is durable, or cannot be.
+    pub async fn durable(&self, ticket: Ticket) {
+        if let Err(error) = self.sink.durable(ticket).await {
+            warn!(%error, "a refusal was not recorded");
         }
     }
 
@@ -86,11 +103,18 @@ impl Refusals {
                 Process::Many => Some("by further processes"),
                 Process::One(..) | Process::Unknown => Some("repeated"),
             };
-            self.record(&kind, who.as_deref(), detail, count);
+            let _ = self.record(&kind, who.as_deref(), detail, count, None);
         }
     }
 
-    fn record(&self, kind: &Kind, who: Option<&Who>, detail: Option<&str>, count: u64) {
+    fn record(
+        &self,
+        kind: &Kind,
+        who: Option<&Who>,
+        detail: Option<&str>,
+        count: u64,
+        connect: Option<u64>,
+    ) -> Option<Ticket> {
         let record = Refused {
             reason: kind.reason,
             detail,
@@ -98,10 +122,14 @@ impl Refusals {
             actor: who.map(|who| &who.full),
             destination: kind.destination,
             count,
-            connect: None,
+            connect,
         };
-        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
-            warn!(%error, reason = kind.reason, count, "refusals not recorded");
+        match self.sink.record(&Stamp::agent(Now::read()), &record) {
+            Ok(put) => Some(put.ticket),
+            Err(error) => {
+                warn!(%error, reason = kind.reason, count, "refusals not recorded");
+                None
+            }
         }
     }
 }
@@ -216,6 +244,7 @@ mod tests {
         let actor = Actor { tgid, ..Actor::default() };
         Refusal {
             reason: "no_identity",
+            connect: None,
             detail: None,
             actor: Some(actor),
             destination: None,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{Log, SessionIds, Tier, WallNanos},
+    audit::{Log, SessionIds, Tier, WallNanos, ledger::Ledger},
     config,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
@@ -188,7 +188,8 @@ fn recorder(recording: Recording) -> Recorder {
         tls: None,
         server_name: None,
     };
-    let mut recorder = Recorder::new(recording, entry, flow, who, registration, hello);
+    let mut recorder =
+        Recorder::new(recording, entry, flow, who, registration, hello, Ledger::new().take(1));
     let _ = recorder.session_start().expect("a log");
     recorder
 }

@@ -34,7 +34,10 @@ use super::{
     throttle::{GuesserKey, Known, LoginKey, ProcessKey, RoleKey, Throttle},
     writers::Writers,
 };
-use crate::{audit::SessionIds, pg::Limits};
+use crate::{
+    audit::{SessionIds, ledger::Connect},
+    pg::Limits,
+};
 
 /// Connections on their way from an acceptor to a worker.
 const HANDED_OVER_MAX: usize = 1024;
@@ -123,6 +126,8 @@ pub struct Connection {
     pub stream: std::net::TcpStream,
     /// Who, and where to.
     pub flow: Flow,
+    /// Its place in the ledger.
+    pub connect: Connect,
     /// Counts it among those of its namespace, and of the agent: one less of each when this is dropped.
     pub counted: [Counted; 2],
     /// Counts it among those that are not logged in, until it is.
@@ -231,9 +236,9 @@ fn run(
 }
 
 async fn serve(context: Arc<Context>, connection: Connection, _load: Counted) {
-    let Connection { stream, flow, counted: _counted, newcomer } = connection;
+    let Connection { stream, flow, connect, counted: _counted, newcomer } = connection;
     match TcpStream::from_std(stream) {
-        Ok(client) => session::serve(&context, client, flow, newcomer).await,
+        Ok(client) => session::serve(&context, client, flow, connect, newcomer).await,
         Err(error) => warn!(%error, "cannot watch an accepted socket"),
     }
 }

@@ -14,8 +14,7 @@ const COMMENT: &[u8] = b"/* */";
 /// counted when literals get theirs.
 const PARAMETER_MAX: u64 = i32::MAX as u64;
 
-/// What was found in a text. Made once and used again: what it holds is kept allocated up to
-/// [`Normalised::KEPT_MAX`].
+/// What was found in a text.
 #[derive(Clone, Debug, Default)]
 pub struct Normalised {
     /// In their order.
@@ -58,17 +57,14 @@ pub enum Replace {
 }
 
 impl Normalised {
-    /// Pieces that are kept allocated from one text to the next.
-    pub const KEPT_MAX: usize = 256;
+    /// Looks at a text. Takes time in proportion to its length.
+    pub fn of(text: &[u8], encoding: Encoding, strings: Strings) -> Self {
+        let mut found = Self::default();
+        found.read(text, encoding, strings);
+        found
+    }
 
-    /// Looks at a text.
-    ///
-    /// Takes time in proportion to its length.
-    pub fn read(&mut self, text: &[u8], encoding: Encoding, strings: Strings) {
-        self.pieces.clear();
-        self.pieces.shrink_to(Self::KEPT_MAX);
-        self.highest_parameter = 0;
-        self.unreadable = false;
+    fn read(&mut self, text: &[u8], encoding: Encoding, strings: Strings) {
         let mut reading = Reading::default();
         let mut tokens = Lexer::new(text, encoding, strings);
         while let Some(mut token) = tokens.next() {

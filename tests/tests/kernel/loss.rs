@@ -11,7 +11,7 @@ use pgward_tests::script::ScriptedServer;
 use pgward_tests::wait::PATIENCE;
 use serde_json::Value;
 
-use crate::{Result, gate};
+use crate::{Result, gate, ledger};
 
 /// More events than the ring buffer of one mebibyte holds at 184 bytes each, twice over.
 const EVENTS: usize = 12_000;
@@ -43,6 +43,9 @@ fn refusals_beyond_the_ring_buffer_are_counted_as_lost() -> Result {
         assert_eq!(report["failures"]["ConnectionRefused"], EVENTS, "{report}");
         scene.agent.start_process(None)?;
         all_accounted_for(&scene, "refused", rounds * EVENTS)?;
+        // What is lost are events; the counts are whole.
+        let account = ledger::settled(&scene.agent, rounds * EVENTS)?;
+        assert_eq!(account["refusals"]["refused_agent_down"], rounds * EVENTS, "{account}");
     }
     assert_eq!(server.accepted(), 0);
     Ok(())
@@ -63,7 +66,10 @@ fn connects_allowed_unseen_beyond_the_ring_buffer_are_counted_as_lost() -> Resul
     let report = scene.client(&["knock", &address, &count])?;
     assert_eq!(report["done"], EVENTS, "{report}");
     scene.agent.start_process(None)?;
-    all_accounted_for(&scene, "allowed_unseen", EVENTS)
+    all_accounted_for(&scene, "allowed_unseen", EVENTS)?;
+    let account = ledger::settled(&scene.agent, EVENTS)?;
+    assert_eq!(account["allowed"], EVENTS, "{account}");
+    Ok(())
 }
 
 /// Every one of `events` is either recorded or counted as lost, and some were lost.
@@ -147,6 +153,8 @@ fn fill_the_pending_table() -> Result<u64> {
             starts.filter(|start| sessions.contains(&&start["session"])).cloned().collect();
         (starts.len() as u64 >= done).then_some(starts)
     })?;
+    let account = ledger::settled(&scene.agent, PENDING)?;
+    assert_eq!(account["intercepted"], done, "{account}");
     // Whoever got through has an identity; whoever had no place in the table was refused, and that was said.
     assert!(starts.iter().all(|start| start["actor"]["pid"] == report["pid"]), "{report}");
     if done == LAST as u64 {

@@ -5,6 +5,7 @@
 mod attribution;
 mod containers;
 mod failure;
+mod ledger;
 mod loss;
 mod namespaces;
 mod redirect;

@@ -30,8 +30,8 @@ mod seal_tests;
 use aws_lc_rs::digest;
 
 pub use note::{
-    Checkpoint, ED25519, FLEET_BYTES_MAX, Origin, OriginError, Signature, Signer, is_fleet,
-    is_uuid, key_id, vkey,
+    Checkpoint, ED25519, EPOCH_MAX, FLEET_BYTES_MAX, Origin, OriginError, Signature, Signer,
+    is_fleet, is_uuid, key_id, vkey,
 };
 pub use proof::{ProofError, Prover};
 pub use seal::{Ending, LastSeal, Seal, SealError, SealKeys, SealKind, Seals};

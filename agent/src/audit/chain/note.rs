@@ -17,6 +17,8 @@ use super::{Hash, sha256};
 
 /// Longest fleet name, in bytes.
 pub const FLEET_BYTES_MAX: usize = 64;
+/// Largest number of an epoch: fits every reader's integers.
+pub const EPOCH_MAX: u64 = 1 << 53;
 
 /// Name of a log: `<fleet>/<host>/<epoch>`. Names the key of its checkpoints too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,12 +37,12 @@ pub enum OriginError {
     #[error("name of a host `{0}`: expected a UUID in lower case")]
     Host(String),
     /// The epoch.
-    #[error("epoch 0, expected a number from 1")]
-    Epoch,
+    #[error("epoch {0}, expected a number from 1 to 2^53")]
+    Epoch(u64),
 }
 
 impl Origin {
-    /// The log of a host's epoch. Together at most 122 bytes.
+    /// The log of a host's epoch. Together at most 118 bytes.
     pub fn new(fleet: &str, host: &str, epoch: u64) -> Result<Self, OriginError> {
         if !is_fleet(fleet) {
             return Err(OriginError::Fleet(fleet.to_owned()));
@@ -48,8 +50,8 @@ impl Origin {
         if !is_uuid(host) {
             return Err(OriginError::Host(host.to_owned()));
         }
-        if epoch == 0 {
-            return Err(OriginError::Epoch);
+        if !(1..=EPOCH_MAX).contains(&epoch) {
+            return Err(OriginError::Epoch(epoch));
         }
         Ok(Self { name: format!("{fleet}/{host}/{epoch}"), epoch })
     }
@@ -62,6 +64,14 @@ impl Origin {
     /// The name without the epoch: that of the host's key in `host.vkey`.
     pub fn host_name(&self) -> &str {
         self.name.rsplit_once('/').map_or(&self.name, |(host, _)| host)
+    }
+
+    /// The log of another epoch of the same host.
+    pub fn of_epoch(&self, epoch: u64) -> Result<Self, OriginError> {
+        if !(1..=EPOCH_MAX).contains(&epoch) {
+            return Err(OriginError::Epoch(epoch));
+        }
+        Ok(Self { name: format!("{}/{epoch}", self.host_name()), epoch })
     }
 
     /// The epoch.
@@ -101,6 +111,16 @@ pub trait Signer {
 
     /// Signs as RFC 8032 says.
     fn sign(&self, message: &[u8]) -> Signature;
+}
+
+impl<S: Signer + ?Sized> Signer for std::sync::Arc<S> {
+    fn public_key(&self) -> [u8; 32] {
+        S::public_key(self)
+    }
+
+    fn sign(&self, message: &[u8]) -> Signature {
+        S::sign(self, message)
+    }
 }
 
 /// State of a log that is worth signing.

@@ -87,7 +87,7 @@ fn names_of_keys_are_those_of_other_implementations() {
 #[test]
 fn names_of_logs_are_checked() {
     let longest = "a".repeat(FLEET_BYTES_MAX);
-    assert!(Origin::new(&longest, HOST, u64::MAX).is_ok_and(|o| o.as_str().len() <= 122));
+    assert!(Origin::new(&longest, HOST, EPOCH_MAX).is_ok_and(|o| o.as_str().len() == 118));
     assert_eq!(origin().to_string(), format!("pgward/{HOST}/1"));
     assert_eq!((origin().host_name(), origin().epoch()), (&*format!("pgward/{HOST}"), 1));
     for fleet in ["", "Fleet", "a/b", "a b", "a+b", "a\n", "\u{fc}", &"a".repeat(65)] {
@@ -99,5 +99,7 @@ fn names_of_logs_are_checked() {
         let error = OriginError::Host(host.to_owned());
         assert_eq!(Origin::new("pgward", host, 1), Err(error));
     }
-    assert_eq!(Origin::new("pgward", HOST, 0), Err(OriginError::Epoch));
+    for epoch in [0, EPOCH_MAX + 1] {
+        assert_eq!(Origin::new("pgward", HOST, epoch), Err(OriginError::Epoch(epoch)));
+    }
 }

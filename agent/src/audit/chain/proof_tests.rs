@@ -219,7 +219,8 @@ fn a_proof_for_all_subsets_of_a_tree_leads_to_its_root() {
             if let [index] = indices[..] {
                 let mut path = prover.inclusion(index).expect("within the tree");
                 let mut proof = proof;
-                (path.sort(), proof.sort());
+                path.sort();
+                proof.sort();
                 assert_eq!(proof, path, "the hashes of an inclusion proof");
             }
         }
@@ -243,5 +244,32 @@ proptest! {
         if let Some((_, shorter)) = proof.split_last() {
             prop_assert_eq!(root_of_all(size, &indices, shorter), None);
         }
+    }
+}
+
+#[test]
+fn the_verifier_accepts_what_is_proven_and_nothing_else() {
+    use pgward_verify::merkle;
+
+    for size in [1, 2, 3, 7, 8, 255, 256, 257, 300] {
+        let (tiles, stored) = tiles_of_size(size);
+        let (source, root) = (tiles.with(&stored), tiles.tree().root());
+        let size = size as u64;
+        let mut prover = Prover::new(&source, size);
+        for index in 0..size {
+            let path = prover.inclusion(index).expect("within");
+            let hash = leaf(index as usize);
+            assert!(merkle::verify_inclusion(index, size, &hash, &path, &root), "{index} {size}");
+            assert!(!merkle::verify_inclusion(index, size, &root, &path, &root) || size == 1);
+        }
+        for old in 1..=size {
+            let before = tiles_of_size(old as usize).0.tree().root();
+            let proof = prover.consistency(old).expect("smaller");
+            assert!(merkle::verify_consistency(old, size, &before, &root, &proof), "{old} {size}");
+        }
+        let every_third: Vec<_> = (0..size).step_by(3).collect();
+        let proof = prover.inclusion_of_all(&every_third).expect("within");
+        let leaves: Vec<_> = every_third.iter().map(|i| (*i, leaf(*i as usize))).collect();
+        assert_eq!(merkle::root_of_many(size, &leaves, &proof), Some(root), "{size}");
     }
 }

@@ -185,7 +185,8 @@ fn a_run_that_is_sealed_makes_no_more() {
         assert_eq!(alive.get(), 0);
         assert_eq!(seals.next(2, ROOT, 0, 0, &host), Err(SealError::Ended));
         assert_eq!(seals.finish(2, ROOT, 0, ending, &host), Err(SealError::Ended));
-        (seals.durable(), seals.undo());
+        seals.durable();
+        seals.undo();
         assert!(seals.ended());
     }
 }

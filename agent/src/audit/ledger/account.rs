@@ -47,16 +47,20 @@ impl KernelSide {
         self.counters[counter as usize]
     }
 
-    /// Hand-overs that must be waiting, by the counters.
-    pub fn must_wait(&self) -> i64 {
-        let ended = [
+    /// SYNs whose hand-over waits no more.
+    fn handed_on(&self) -> u64 {
+        self.sum(&[
             Counter::HandedOver,
             Counter::Abandoned,
             Counter::HandoverFull,
             Counter::HandoverDisplaced,
             Counter::HandoverUnkept,
-        ];
-        less(self.of(Counter::SynMade), self.sum(&ended))
+        ])
+    }
+
+    /// Whether hand-overs must be waiting, by the counters.
+    pub fn must_wait(&self) -> bool {
+        self.of(Counter::SynMade) > self.handed_on()
     }
 
     fn sum(&self, counters: &[Counter]) -> u64 {
@@ -68,49 +72,55 @@ impl KernelSide {
 #[derive(Debug)]
 pub struct Account {
     carried: Carried,
-    /// Smallest differences of the window.
-    gaps: [Lasting; GAPS],
-    taken_gap: Lasting,
+    passages: [Passage; PASSAGES],
+    backlogs: Passage,
+    /// Some backlog was not emptied at some time of the window.
+    blocked: bool,
     unexplained: u64,
     listeners_closed: u64,
 }
 
-/// Differences that no connect on its way explains for long.
-const GAPS: usize = 4;
+/// Passages of connects through the kernel side that take moments.
+const PASSAGES: usize = 4;
 
 impl Account {
     /// Goes on from what earlier agents counted.
     pub fn new(carried: Carried) -> Self {
-        let (gaps, taken_gap) = <_>::default();
-        Self { carried, gaps, taken_gap, unexplained: 0, listeners_closed: 0 }
+        let (passages, backlogs) = <_>::default();
+        Self { carried, passages, backlogs, blocked: false, unexplained: 0, listeners_closed: 0 }
     }
 
     /// Looks at a reading. True when it leaves nothing to explain: no connect was on its way through the kernel side.
     pub fn observe(&mut self, ledger: &Ledger, tally: &Tally, kernel: &KernelSide) -> bool {
-        let gaps = gaps(kernel);
-        for (lasting, gap) in self.gaps.iter_mut().zip(gaps) {
-            lasting.observe(gap);
+        let counts = passages(kernel);
+        for (passage, (begun, done)) in self.passages.iter_mut().zip(counts) {
+            passage.observe(begun, done);
         }
-        let in_backlogs = less(kernel.of(Counter::HandedOver), self.carried.handed_over)
-            .saturating_sub_unsigned(tally.taken);
-        self.taken_gap.observe(if ledger.is_blocked() { 0 } else { in_backlogs });
-        gaps.iter().all(|gap| *gap == 0)
+        let given = kernel.of(Counter::HandedOver).saturating_sub(self.carried.handed_over);
+        self.backlogs.observe(given, tally.taken);
+        self.blocked |= ledger.is_blocked();
+        counts.iter().all(|(begun, done)| begun == done)
     }
 
-    /// A window ends: what was open through all of its readings, and should have passed within moments, is unexplained. What
-    /// was in a backlog all the time is in none any more; when a listener was closed, that explains it.
+    /// A window ends: what had begun a passage at its first reading, and has not done it at its last, is unexplained. What was
+    /// in a backlog all the time is in none any more, unless the agent is too busy; when a listener was closed, that explains
+    /// it.
     pub fn window_ends(&mut self, ledger: &Ledger) {
-        let lasting: u64 = self.gaps.iter_mut().map(|gap| gap.take().unsigned_abs()).sum();
-        let (closed, left) = (ledger.listeners_closed(), self.taken_gap.take());
-        let stuck = match u64::try_from(left) {
-            Ok(count) if count > 0 && closed != self.listeners_closed => {
-                ledger.never_taken(Failure::ListenerClosed, count);
-                0
-            }
-            Ok(_) | Err(_) => left.unsigned_abs(),
-        };
+        let mut unexplained = 0u64;
+        for passage in &mut self.passages {
+            let Missing { stuck, excess } = passage.take();
+            unexplained = unexplained.saturating_add(stuck).saturating_add(excess);
+        }
+        let Missing { stuck, excess } = self.backlogs.take();
+        unexplained = unexplained.saturating_add(excess);
+        let (closed, blocked) = (ledger.listeners_closed(), std::mem::take(&mut self.blocked));
+        if closed != self.listeners_closed {
+            ledger.never_taken(Failure::ListenerClosed, stuck);
+        } else if !blocked {
+            unexplained = unexplained.saturating_add(stuck);
+        }
         self.listeners_closed = closed;
-        self.unexplained = lasting.saturating_add(stuck);
+        self.unexplained = unexplained;
     }
 
     /// The agent has closed its listeners, and its sessions have had their time: what it was given and did not end, ends now.
@@ -121,7 +131,7 @@ impl Account {
             ledger.never_taken(Failure::AgentStopped, left);
         }
         ledger.close();
-        self.taken_gap = Lasting::default();
+        self.backlogs = Passage::default();
     }
 
     /// The sums as of a reading.
@@ -161,46 +171,67 @@ impl Account {
     }
 }
 
-/// Differences that are 0 when no connect is on its way.
-fn gaps(kernel: &KernelSide) -> [i64; GAPS] {
+/// Of each passage, how many connects have begun and how many have done it.
+fn passages(kernel: &KernelSide) -> [(u64, u64); PASSAGES] {
     let verdicts = kernel
         .sum(&REFUSED)
         .saturating_add(kernel.of(Counter::Redirected))
         .saturating_add(kernel.of(Counter::AllowedAgentDown));
     let sent = kernel.sum(&[Counter::NotSent, Counter::SynMade]);
     [
-        less(kernel.of(Counter::ConnectSeen), kernel.last),
-        less(kernel.last, verdicts),
-        // Above 0: sockets that were redirected and did not connect, for example because the port they are bound to is taken;
-        // until they are closed they are open in the ledger too.
-        less(kernel.of(Counter::Redirected), sent).min(0),
-        kernel.must_wait().saturating_sub_unsigned(kernel.waiting),
+        (kernel.of(Counter::ConnectSeen), kernel.last),
+        (kernel.last, verdicts),
+        // Those between are no passage: sockets that were redirected and did not connect, for example because the port they are
+        // bound to is taken, are open until they are closed. But there can't be more behind than before.
+        (kernel.of(Counter::Redirected).min(sent), sent),
+        (kernel.of(Counter::SynMade), kernel.handed_on().saturating_add(kernel.waiting)),
     ]
-}
-
-fn less(a: u64, b: u64) -> i64 {
-    i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(if a < b { i64::MIN } else { i64::MAX })
 }
 
 pub(super) fn name(counter: Counter) -> &'static str {
     Counter::ALL[counter as usize].1
 }
 
-/// The part of a difference that all readings since the last look have in common.
+/// The readings of one passage in a window.
+///
+/// While connects come and go there are always some in between, so a difference within one reading says nothing. But those
+/// that had begun at the first reading have done by the last. On a busy host later ones make up for one that is stuck, and it
+/// shows when they become fewer; one that is not stuck never shows.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lasting(Option<i64>);
+struct Passage(Option<Readings>);
 
-impl Lasting {
-    fn observe(&mut self, value: i64) {
+#[derive(Clone, Copy, Debug)]
+struct Readings {
+    begun_first: u64,
+    done_last: u64,
+    /// Smallest surplus of those that have done over those that have begun.
+    excess: u64,
+}
+
+/// What is wrong with a passage.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    /// Begun and never done.
+    stuck: u64,
+    /// Done and never begun.
+    excess: u64,
+}
+
+impl Passage {
+    fn observe(&mut self, begun: u64, done: u64) {
+        let excess = done.saturating_sub(begun);
         self.0 = Some(match self.0 {
-            None => value,
-            Some(least) if least.signum() != value.signum() => 0,
-            Some(least) if value.unsigned_abs() < least.unsigned_abs() => value,
-            Some(least) => least,
+            None => Readings { begun_first: begun, done_last: done, excess },
+            Some(Readings { begun_first, done_last: _, excess: least }) => {
+                Readings { begun_first, done_last: done, excess: least.min(excess) }
+            }
         });
     }
 
-    fn take(&mut self) -> i64 {
-        self.0.take().unwrap_or(0)
+    fn take(&mut self) -> Missing {
+        self.0.take().map_or(Missing::default(), |readings| Missing {
+            stuck: readings.begun_first.saturating_sub(readings.done_last),
+            excess: readings.excess,
+        })
     }
 }

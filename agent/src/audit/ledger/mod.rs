@@ -16,8 +16,8 @@
 //! | the agent sends it away (limits, protocol, TLS, time-out, stop) | refused | reason of its `refused` record | the agent |
 //! | refused by the kernel side | refused | `refused_agent_down`, `_storage`, `_impostor`, `_namespace`, `_socket` | the kernel side |
 //! | passes as `on_agent_down = "allow"` says | allowed | | the kernel side |
-//! | closes without a word: a probe | failed | `silent_probe` | the agent |
-//! | is reset, or goes in the middle of its first packet or of TLS | failed | `client_gone` | the agent |
+//! | closes before its first packet is whole: a probe | failed | `silent_probe` | the agent |
+//! | is reset before its first packet is whole, or goes in the middle of TLS | failed | `client_gone` | the agent |
 //! | its record cannot be written | failed | `not_recorded` | the agent |
 //! | its identity cannot be read | failed | `identity_unreadable` | the agent |
 //! | a fault of the agent | failed | `agent_fault` | the agent |
@@ -39,6 +39,7 @@
 //! Nothing here touches a map, a file or a clock; `app::coverage` does.
 
 mod account;
+mod entry;
 mod hooks;
 mod resume;
 mod tally;

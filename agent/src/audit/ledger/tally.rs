@@ -13,9 +13,9 @@ use tracing::debug;
 /// Why a connect failed that the agent had, or should have had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Failure {
-    /// It closed without a word.
+    /// It closed before its first packet was whole.
     SilentProbe,
-    /// It was reset, or went in the middle of its first packet or of TLS.
+    /// It was reset before its first packet was whole, or went in the middle of TLS.
     ClientGone,
     /// Its record could not be written.
     NotRecorded,

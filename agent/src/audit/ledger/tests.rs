@@ -381,6 +381,46 @@ fn what_stays_between_the_columns_is_unexplained() {
 }
 
 #[test]
+fn a_host_that_is_never_idle_leaves_nothing_unexplained() {
+    let mut model = Model::new();
+    for _ in 0..24 {
+        // At each reading another connect is at each place.
+        model.connect(Counter::Redirected);
+        model.send(Counter::SynMade);
+        model.end_waiting(Counter::HandedOver);
+        model.connect(Counter::Redirected);
+        model.send(Counter::SynMade);
+        model.kernel.last += 1;
+        model.count(Counter::ConnectSeen);
+        assert!(!model.observe());
+        model.count(Counter::RefusedSocket);
+        model.accept();
+        model.end(0);
+        model.end_waiting(Counter::Abandoned);
+    }
+    model.account.window_ends(&model.ledger);
+    assert_eq!(model.coverage().unexplained, 0);
+}
+
+#[test]
+fn what_is_stuck_on_a_busy_host_shows_when_it_becomes_quiet() {
+    let mut model = Model::new();
+    model.kernel.last += 1;
+    model.count(Counter::ConnectSeen);
+    for _ in 0..5 {
+        model.connect(Counter::RefusedSocket);
+        model.observe();
+    }
+    model.account.window_ends(&model.ledger);
+    assert_eq!(model.coverage().unexplained, 0, "made up for by later ones");
+    for _ in 0..2 {
+        model.observe();
+    }
+    model.account.window_ends(&model.ledger);
+    assert_eq!(model.coverage().unexplained, 1);
+}
+
+#[test]
 fn what_passes_within_a_window_is_not_unexplained() {
     let mut model = busy();
     model.accept();

@@ -108,12 +108,12 @@ pub const ENTRY: &[Field] = table! {
         "`seq` of the entries that name further processes that wrote parts of its bytes", "who";
     41 "shared_with_more" Kind::Uint, Plain, "", "intent outcome denied",
         "those that are not listed", "";
+    42 "params_left_out" Kind::Uint, Plain, "", "intent outcome denied",
+        "of those that are not listed: neither committed to nor held", "";
     43 "text_commitment" Kind::Hex, Plain, "", "statement intent outcome denied",
         "commitment to the full text", "what";
     44 "text_bytes" Kind::Uint, Plain, "", "statement intent outcome denied",
         "full length of the text, where not all of it is held", "";
-    45 "text_sha256" Kind::Hex, Plain, "", "statement intent outcome denied",
-        "digest of the whole, where a text that may be held in clear was cut", "";
     46 "values_sha256" Kind::Hex, Plain, "", "statement intent outcome denied",
         "digest of what is held beside the entry", "";
     47 "text_never" Kind::Word(words::NEVER), Plain, "", "statement intent outcome denied",
@@ -134,7 +134,7 @@ pub const ENTRY: &[Field] = table! {
         "what is intercepted: `root`, or the path of a cgroup", "on what";
     55 "memory_locked" Kind::Flag, Plain, "", "agent_start",
         "keys stay out of swap and core dumps", "";
-    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold hooks denied",
+    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock",
         "why", "result";
     57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery key failure hooks break_glass denied",
         "more about it, never SQL", "result";
@@ -230,12 +230,18 @@ pub const ENTRY: &[Field] = table! {
         "of these, those of which nothing is known: must be 0", "result";
     103 "connect_base" Kind::Uint, Plain, "", "coverage",
         "number of the first connect of this ledger", "";
-    104 "ledger" Kind::Uint, Plain, "", "coverage session_start cancel refused allowed_unseen",
+    104 "ledger" Kind::Uint, Plain, "", "coverage",
         "random number of the ledger: new when the kernel side counts from 0 again", "";
     105 "failures" Kind::Objects(FAILURE), Plain, "", "coverage",
         "failed connects by name", "result";
     106 "cancel_outcome" Kind::Word(CancelOutcome::NAMES), Plain, "status_detail", "cancel",
         "what became of the request", "result";
+    107 "refusals" Kind::Objects(FAILURE), Plain, "", "coverage",
+        "refused connects by reason", "result";
+    108 "text_hash" Kind::Hex, Plain, "", "statement intent outcome denied",
+        "keyed hash of the text, where the rules say so", "what";
+    109 "params_commitment" Kind::Hex, Plain, "", "intent outcome denied",
+        "commitment to the values that are not listed", "on what";
     110 "seal_number" Kind::Uint, Plain, "", "seal",
         "number of the seal in its log", "";
     111 "seal_size" Kind::Uint, Plain, "", "seal",
@@ -282,6 +288,8 @@ pub const ENTRY: &[Field] = table! {
         "it was set back", "when";
     148 "offset_back" Kind::Flag, Plain, "", "clock",
         "the offset is negative", "";
+    149 "step_before" Kind::Wall, Plain, "", "clock",
+        "what the clock would have shown, had it not been set", "when";
     150 "watermark" Kind::Uint, Plain, "", "capacity",
         "mark of the quota that was crossed, percent", "result";
     151 "used_bytes" Kind::Uint, Plain, "", "capacity",
@@ -341,10 +349,8 @@ pub const PARAMETER: &[Field] = table! {
         "the value is not stored, and why", "";
     6 "value_bytes" Kind::Uint, Plain, "", "",
         "full length of the value, where not all of it is held here", "";
-    7 "value_sha256" Kind::Hex, Plain, "", "",
-        "digest of the whole, where a value that may be held in clear was cut", "";
     8 "omitted" Kind::Flag, Plain, "", "",
-        "left out because all values of the entry together are too long", "";
+        "it is held nowhere: all values together are too long", "";
 };
 
 /// Fields of an element of `results`.
@@ -419,9 +425,9 @@ pub mod f {
     pub const COMMIT_SQLSTATE: u8 = 39;
     pub const SHARED_WITH: u8 = 40;
     pub const SHARED_WITH_MORE: u8 = 41;
+    pub const PARAMS_LEFT_OUT: u8 = 42;
     pub const TEXT_COMMITMENT: u8 = 43;
     pub const TEXT_BYTES: u8 = 44;
-    pub const TEXT_SHA256: u8 = 45;
     pub const VALUES_SHA256: u8 = 46;
     pub const TEXT_NEVER: u8 = 47;
     pub const VERSION: u8 = 48;
@@ -483,6 +489,9 @@ pub mod f {
     pub const LEDGER: u8 = 104;
     pub const FAILURES: u8 = 105;
     pub const CANCEL_OUTCOME: u8 = 106;
+    pub const REFUSALS: u8 = 107;
+    pub const TEXT_HASH: u8 = 108;
+    pub const PARAMS_COMMITMENT: u8 = 109;
     pub const SEAL_NUMBER: u8 = 110;
     pub const SEAL_SIZE: u8 = 111;
     pub const SEAL_ROOT: u8 = 112;
@@ -506,6 +515,7 @@ pub mod f {
     pub const STEP_NS: u8 = 146;
     pub const STEP_BACK: u8 = 147;
     pub const OFFSET_BACK: u8 = 148;
+    pub const STEP_BEFORE: u8 = 149;
     pub const WATERMARK: u8 = 150;
     pub const USED_BYTES: u8 = 151;
     pub const QUOTA_BYTES: u8 = 152;

@@ -7,6 +7,6 @@ pub const SEALS: &[&str] = &["regular", "first", "restart", "final", "handover"]
 /// What the values of an entry are encrypted with.
 pub const KEY_KINDS: &[&str] = &["clear", "session", "subject"];
 /// Why a value is not stored.
-pub const NEVER: &[&str] = &["password", "rule", "unreadable"];
+pub const NEVER: &[&str] = &["rule", "secret"];
 /// What a decision was.
 pub const DECISIONS: &[&str] = &["allow", "deny", "mask", "rewrite"];

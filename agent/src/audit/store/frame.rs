@@ -12,7 +12,7 @@
 //! A frame: payload bytes (u32) | CRC32C over type and payload (u32) | type (u8) | payload. All
 //! integers are big-endian. Length 0 ends what was written.
 
-use super::range::{Hash, Range};
+use crate::audit::chain::{Hash, Tree};
 
 /// Length of a header, in bytes.
 pub(super) const HEADER_BYTES: usize = 512;
@@ -48,7 +48,7 @@ pub(super) enum Kind {
     Trailer = 3,
     /// Size and root: the segment is finished.
     End = 4,
-    /// Hashes of [`Range`] at the first index, largest subtree first.
+    /// Hashes of [`Tree`] at the first index, largest subtree first.
     Edge = 5,
 }
 
@@ -203,11 +203,11 @@ pub(super) fn append_end(size: u64, root: &Hash, out: &mut Vec<u8>) {
     finish(out, at, Kind::End);
 }
 
-/// Appends the frame with the hashes of `range`, unless that is empty.
-pub(super) fn append_edge(range: &Range, out: &mut Vec<u8>) {
-    if !range.hashes().is_empty() {
+/// Appends the frame with the hashes of `tree`, unless that is empty.
+pub(super) fn append_edge(tree: &Tree, out: &mut Vec<u8>) {
+    if !tree.edge().is_empty() {
         let at = begin(out);
-        range.hashes().iter().for_each(|hash| out.extend_from_slice(hash));
+        tree.edge().iter().for_each(|hash| out.extend_from_slice(hash));
         finish(out, at, Kind::Edge);
     }
 }

@@ -104,6 +104,27 @@ impl Level {
     }
 }
 
+/// Whether the next segment could be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// It could, or nobody tried yet.
+    Enough,
+    /// There is no space for it.
+    Full,
+    /// The disk reported another error.
+    Broken,
+}
+
+impl Space {
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Enough,
+            1 => Self::Full,
+            _ => Self::Broken,
+        }
+    }
+}
+
 /// What the store has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoreStatus {
@@ -144,6 +165,10 @@ pub(super) struct Shared {
     pub(super) next_ready: AtomicBool,
     /// `reserve` is there and zeroed.
     pub(super) reserve_ready: AtomicBool,
+    /// How the last attempt to prepare `next.log` ended.
+    space: AtomicU8,
+    /// The segment that is written was the reserve.
+    pub(super) in_reserve: AtomicBool,
     /// First index of the segment that is written.
     pub(super) current: AtomicU64,
     /// Bytes of everything but the current segment and the preallocated next one.
@@ -174,6 +199,8 @@ impl Shared {
             behind_since: AtomicU64::new(0),
             next_ready: AtomicBool::new(false),
             reserve_ready: AtomicBool::new(false),
+            space: AtomicU8::new(Space::Enough as u8),
+            in_reserve: AtomicBool::new(false),
             current: AtomicU64::new(0),
             kept_bytes: AtomicU64::new(0),
             current_bytes: AtomicU64::new(0),
@@ -213,6 +240,15 @@ impl Shared {
 
     pub(super) fn level(&self) -> Level {
         Level::ALL[usize::from(self.level.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn space(&self) -> Space {
+        Space::of(self.space.load(Ordering::Acquire))
+    }
+
+    /// Gives what it was before.
+    pub(super) fn set_space(&self, space: Space) -> Space {
+        Space::of(self.space.swap(space as u8, Ordering::AcqRel))
     }
 
     fn used_bytes(&self) -> u64 {

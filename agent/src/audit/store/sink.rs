@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use super::range::Hash;
 use super::shared::{Health, Shared};
 use super::tray::Tray;
+use crate::audit::chain::Hash;
 use crate::audit::time::Now;
 use crate::config::{AuditMode, OnFull};
 
@@ -69,6 +69,9 @@ pub enum NotRecorded {
     /// Longer than a frame of the trail can be. A fault of the agent.
     #[error("audit trail cannot be written: record too large")]
     TooLarge,
+    /// The key that values are encrypted with could not be made or stored.
+    #[error("audit trail cannot be written: no key for values")]
+    NoKeys,
     /// The committer is gone: nothing will ever be written. A fault of the agent.
     #[error("audit trail cannot be written: its writer is gone")]
     WriterGone,
@@ -83,7 +86,9 @@ impl NotRecorded {
     pub fn sqlstate(self) -> [u8; 5] {
         match self {
             Self::DiskFull | Self::SessionsStopped => *b"53100",
-            Self::Io | Self::Overflow | Self::TooLarge | Self::WriterGone => *b"58030",
+            Self::Io | Self::Overflow | Self::TooLarge | Self::NoKeys | Self::WriterGone => {
+                *b"58030"
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use super::frame::{self, ENTRY_BYTES_MAX, FRAME_BYTES, Kind, VALUES_BYTES_MAX};
-use super::range::{Hash, leaf_hash};
 use super::sink::{NotRecorded, Put, Ticket};
+use crate::audit::chain::{Hash, sha256};
 
 /// Most ranges of failed tickets that are told apart; see [`Settlement::failed`].
 const FAILURES_MAX: usize = 32;
@@ -74,7 +74,7 @@ impl Queue {
         }
         // The byte before the entry is that of the frame's type, which `finish` writes: until then
         // it is the zero that a leaf is hashed behind.
-        let leaf = leaf_hash(&self.bytes[at + FRAME_BYTES - 1..]);
+        let leaf = sha256(&self.bytes[at + FRAME_BYTES - 1..]);
         frame::finish(&mut self.bytes, at, Kind::Entry);
         if !values.is_empty() {
             let at = frame::begin(&mut self.bytes);

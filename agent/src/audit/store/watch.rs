@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::time::Instant;
 
-use super::range::Hash;
+use super::scan::Damage;
 use super::shared::Level;
+use crate::audit::chain::Hash;
 use crate::audit::time::WallNanos;
 
 /// Hears what happens to the store. Called by its threads: must not wait, and may [`put`] what it
@@ -44,10 +45,8 @@ pub enum Notice {
     SegmentAbandoned {
         /// First index of the segment.
         first: u64,
-        /// Size of the tree where it counts no more.
+        /// Size of the tree from which on it counts no more.
         size: u64,
-        /// Whether all before could be read back.
-        intact: bool,
     },
     /// The reserve is being used: only [`Class::Closing`](super::Class::Closing) is taken.
     ReserveInUse,
@@ -73,10 +72,8 @@ pub enum Notice {
     SegmentDamaged {
         /// First index of the segment.
         first: u64,
-        /// Where in its file.
-        offset: u64,
-        /// What is wrong.
-        found: &'static str,
+        /// Where in its file, and what is wrong.
+        damage: Damage,
     },
     /// The folder of the trail is another one than when the agent started.
     DirectoryReplaced,
@@ -96,13 +93,14 @@ pub struct Finished {
 /// What the log is chained and sealed with. Driven by the committer: must not wait, and must not
 /// touch a disk.
 pub trait Chain: Send {
-    /// When [`Chain::entry`] is to be asked although nothing is recorded.
+    /// When [`Chain::entry`] is to be asked although nothing is recorded. Asked then, it must add
+    /// an entry, or this must give a later time.
     fn due(&self) -> Option<Instant>;
 
     /// Asked before each batch, and when due. When the next entry of the log, whose index is
-    /// `size`, is to be the chain's own (a seal), it appends that to `out` and returns `true`.
-    /// Asked once for each size; what it appended is written before anything else, if need be
-    /// after errors.
+    /// `size`, is to be the chain's own (a seal), it appends that to `out` and returns `true`. What
+    /// it appended is written before anything else, if need be after errors; until it is durable
+    /// the chain is not asked again.
     fn entry(&mut self, size: u64, root: &Hash, moment: Moment, out: &mut Vec<u8>) -> bool;
 
     /// A batch is durable: these leaves, and the tree as it is now.

@@ -45,17 +45,15 @@ struct Session {
 }
 
 /// Fields that are of the text.
-const TEXT: [&str; 10] = [
+const TEXT: [&str; 8] = [
     "text",
     "text_encoding",
     "text_bytes",
-    "text_sha256",
     "text_commitment",
+    "text_hash",
     "text_never",
     "text_state",
     "client_encoding",
-    "values",
-    "name",
 ];
 /// Fields of an outcome that are not those of the statement.
 const STAMP: [&str; 7] = ["v", "event", "salt", "clock", "session", "seq", "intent"];

@@ -18,6 +18,7 @@ use crate::{
         },
         startup::Parameters,
     },
+    sql::lex::{Encoding, Strings},
     tls,
 };
 
@@ -78,6 +79,8 @@ pub(super) struct Beginning {
     pub(super) how: Option<How>,
     pub(super) minor: u16,
     pub(super) backend_pid: Option<u32>,
+    /// The server says that backslashes are nothing special in plain strings.
+    standard_strings: bool,
     /// Minor version that the client asked for.
     asked_minor: u16,
     /// `session_start` is recorded.
@@ -105,6 +108,7 @@ impl Beginning {
             how: None,
             minor: hello.minor,
             backend_pid: None,
+            standard_strings: false,
             asked_minor: hello.minor,
             started: false,
             recorded: false,
@@ -119,6 +123,7 @@ impl Beginning {
         match name {
             b"client_encoding" => self.client_encoding = Some(value),
             b"server_version" => self.server_version = Some(value),
+            b"standard_conforming_strings" => self.standard_strings = &*value == b"on",
             _ => {}
         }
     }
@@ -130,6 +135,13 @@ impl Beginning {
 
     pub(super) fn destination_name(&self) -> &str {
         self.destination.as_ref().map_or("", |destination| &destination.name)
+    }
+
+    /// How the server reads the bytes of a text.
+    pub(super) fn lexis(&self) -> (Encoding, Strings) {
+        let encoding = self.client_encoding.as_deref().map_or(Encoding::Unsafe, Encoding::named);
+        let strings = if self.standard_strings { Strings::Standard } else { Strings::Unsure };
+        (encoding, strings)
     }
 
     /// `client_encoding`, where it is known and not UTF8.

@@ -29,7 +29,9 @@ use super::{
 use crate::{
     audit::{
         BootNanos, Confidence, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
-        SessionId, SessionMark, SessionSeq, Sink, Ticket, Tier, WallNanos, Writer,
+        SessionId, SessionMark, SessionSeq, SessionStart, Sink, Ticket, Tier, WallNanos, Writer,
+        ledger::{Connect, Failure},
+        values::{Keyring, Party, SessionValues, Stored},
     },
     config::{self, AuditMode},
     pg::{
@@ -51,6 +53,8 @@ pub struct Recording {
     pub sink: Sink,
     /// What is recorded of statements.
     pub audit: Arc<config::Audit>,
+    /// Keys of values.
+    pub keyring: Keyring,
     /// Looks writers up.
     pub identifier: Arc<Identifier>,
     /// Best tier at work.
@@ -74,6 +78,9 @@ pub struct Recorder {
     writers: Vec<(Arc<Who>, u64)>,
     beginning: Beginning,
     mode: AuditMode,
+    values: SessionValues,
+    /// The key of its values is on its way to the disk.
+    key_stored: Option<Stored>,
     statements: Statements,
     /// The newest record that must be durable before what the client sent goes on.
     to_go: Option<Ticket>,
@@ -83,6 +90,8 @@ pub struct Recorder {
     unsent_from: Option<u64>,
     /// `seq` and time of the last mark.
     marked: (u64, u64),
+    /// Until the session's start is recorded.
+    connect: Option<Connect>,
     sqlstate: Option<[u8; 5]>,
     terminated: bool,
     state: State,
@@ -107,12 +116,16 @@ impl Recorder {
         opener: Arc<Who>,
         registration: Registration,
         hello: Hello<'_>,
-    ) -> Self {
+    ) -> Result<Self, NotRecorded> {
         let beginning = Beginning::new(&hello);
         let mode = beginning.mode(&recording.audit);
         let _ = entry.shown.startup.set(hello.shown());
         let seq = SessionSeq::new(entry.shown.id);
-        Self {
+        let (user, database) = beginning.names();
+        let party = Party { destination: beginning.destination_name(), database, user };
+        let begun = SessionValues::begin(&recording.keyring, &recording.audit, seq.id(), &party);
+        let (values, key_stored) = begun.map_err(|_| NotRecorded::NoKeys)?;
+        Ok(Self {
             recording,
             seq,
             entry,
@@ -125,17 +138,26 @@ impl Recorder {
             writers: Vec::new(),
             beginning,
             mode,
+            values,
+            key_stored,
             statements: Statements::default(),
             to_go: None,
             to_answer: None,
             unsent_from: None,
             marked: (0, Now::read().boot.0),
+            connect: None,
             sqlstate: None,
             terminated: false,
             state: State::Startup,
             now: Now::read(),
             ended: false,
-        }
+        })
+    }
+
+    /// The connect that its first record accounts for.
+    pub fn of_connect(mut self, connect: Connect) -> Self {
+        self.connect = Some(connect);
+        self
     }
 
     /// Its session.
@@ -320,6 +342,11 @@ impl Recorder {
     /// The client sent its startup packet: nothing is done about it before this is durable.
     pub async fn session_start(&mut self) -> Result<Recorded, NotRecorded> {
         let put = self.put_session_start();
+        if let Some(stored) = self.key_stored.take() {
+            // With `on_full = "allow"` a session goes on whose values may never be read.
+            let stored = stored.await.map_err(|_| NotRecorded::NoKeys);
+            stored.or_else(|error| self.recording.sink.without(error).map(drop))?;
+        }
         self.durable(put).await
     }
 
@@ -336,9 +363,19 @@ impl Recorder {
         let opener = self.turns.opener().clone();
         let beginning = std::mem::take(&mut self.beginning);
         let tier = self.recording.tier;
-        let record = beginning.start(&opener.full, tier, self.confidence(), &self.flow, self.mode);
+        let connect = self.connect.take();
+        let record = SessionStart {
+            connect: connect.as_ref().map(Connect::number),
+            ..beginning.start(&opener.full, tier, self.confidence(), &self.flow, self.mode)
+        };
         let put = self.put(&record);
         self.beginning = beginning;
+        if let Some(connect) = connect {
+            match &put {
+                Ok(_) => connect.session(),
+                Err(_) => connect.failed(Failure::NotRecorded),
+            }
+        }
         put
     }
 

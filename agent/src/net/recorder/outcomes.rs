@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Recorder;
 use super::statements::{Asked, kind, text_state};
 use crate::{
-    audit::{
-        Class, Copied, Done, NotRecorded, Now, Of, Outcome, PARAMETERS_MAX, ResultPart, Transaction,
-    },
+    audit::{Class, Copied, Done, NotRecorded, Now, Of, Outcome, ResultPart, Transaction},
     config::AuditMode,
     pg::{backend::TransactionStatus, session as core},
 };
@@ -60,12 +58,11 @@ impl Recorder {
                     name: done.statement_name(),
                     portal: &done.portal,
                     function: done.function,
-                    parameters: done.parameters().take(PARAMETERS_MAX).collect(),
-                    parameters_count: done.parameters_count(),
+                    parameters: done,
                 };
                 let template = of(Of::Intent(0, None));
                 let written = self.written(done.span)?;
-                self.describe(&asked, &written, now, |recorder, what, values| {
+                self.describe(&asked, &written, |recorder, what, values| {
                     let record = Done { of: Of::Message(what), ..template };
                     recorder.put_beside(Class::Closing, now, &record, values)
                 })?

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Recorder, texts::Place, texts::Texts};
+use super::{Recorder, texts::Texts};
 use crate::{
     audit::{
-        Class, Excerpt, Intent, Introduced, NotRecorded, Now, PARAMETERS_MAX, Parameter,
+        Beside, Class, Clear, Confidence, Excerpt, Intent, Introduced, NotRecorded, Now, Parameter,
         Parameters, Record, StatementKind, Text, TextState, Ticket, Tier, Value, What, Writers,
+        values::{self, Include, ParameterSource, Shown, ShownValue, TextForm},
     },
     config::{self, AuditMode},
     net::identify::Who,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// What a session remembers of its statements.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Statements {
     texts: Texts,
     /// Intents without an outcome, oldest first, and who they say wrote the statement.
@@ -59,6 +60,18 @@ impl Statements {
     }
 }
 
+/// A statement, from whatever describes it.
+pub(super) struct Asked<'a> {
+    pub(super) kind: StatementKind,
+    pub(super) text: &'a Arc<[u8]>,
+    pub(super) text_bytes: usize,
+    pub(super) text_state: TextState,
+    pub(super) name: &'a [u8],
+    pub(super) portal: &'a [u8],
+    pub(super) function: Option<u32>,
+    pub(super) parameters: &'a dyn ParameterSource,
+}
+
 impl Recorder {
     /// Records that a statement is about to go. A `Parse` runs nothing: of it the text is recorded, once.
     pub(super) fn intent(&mut self, ready: &Ready, now: Now) -> Result<(), NotRecorded> {
@@ -79,22 +92,24 @@ impl Recorder {
     }
 
     fn introduce(&mut self, ready: &Ready, now: Now) -> Result<Option<Ticket>, NotRecorded> {
-        let state = text_state(ready.text_state);
-        let place = self.statements.texts.find(&ready.text, ready.text_bytes, state as u8);
-        let Place::New(key) = place else { return Ok(None) };
+        let text = self.look(&ready.text, ready.text_bytes);
+        if !text.has_more() && self.statements.texts.place(&text).is_some() {
+            return Ok(None);
+        }
         let seq = self.seq.next();
-        let audit = self.recording.audit.clone();
-        let encoding = self.beginning.encoding();
+        let none: &[values::Parameter<'_>] = &[];
+        let shown = self.shown(seq, &text, Include::Text, &none)?;
+        let (place, encoding) = (self.statements.texts.place(&text), self.beginning.encoding());
         let record = Introduced {
             kind: StatementKind::Parse,
-            text: held(&ready.text, ready.text_bytes, &audit),
-            text_state: state,
+            text: held(&text, &shown, place),
+            text_state: text_state(ready.text_state),
             client_encoding: encoding.as_deref(),
             name: &ready.name,
-            beside: None,
+            beside: beside(&shown),
         };
-        let ticket = self.put_beside(Class::Ordinary, now, &record, &[])?;
-        self.statements.texts.note(key, seq);
+        let ticket = self.put_beside(Class::Ordinary, now, &record, &shown.payload)?;
+        self.statements.texts.note(&text, seq);
         Ok(Some(ticket))
     }
 
@@ -108,11 +123,10 @@ impl Recorder {
             name: &ready.name,
             portal: &ready.portal,
             function: ready.function,
-            parameters: ready.parameters().take(PARAMETERS_MAX).collect(),
-            parameters_count: ready.parameters_count(),
+            parameters: ready,
         };
         let seq = self.seq.next();
-        let ticket = self.describe(&asked, &written, now, |recorder, what, values| {
+        let ticket = self.describe(&asked, &written, |recorder, what, values| {
             recorder.put_beside(Class::Ordinary, now, &Intent { what: *what }, values)
         })?;
         self.statements.under_way.push_back(UnderWay { id: ready.id, seq, written });
@@ -124,51 +138,93 @@ impl Recorder {
         &mut self,
         asked: &Asked<'_>,
         written: &Written,
-        _now: Now,
         put: impl FnOnce(&mut Self, &What<'_>, &[u8]) -> Result<Ticket, NotRecorded>,
     ) -> Result<Ticket, NotRecorded> {
-        let audit = self.recording.audit.clone();
         let seq = self.seq.next();
-        let state = asked.text_state;
-        let (text, key) =
-            match self.statements.texts.find(asked.text, asked.text_bytes, state as u8) {
-                _ if asked.text_bytes == 0 => (Text::None, None),
-                Place::Recorded(seq) => (Text::Ref(seq), None),
-                Place::New(key) => (held(asked.text, asked.text_bytes, &audit), key),
-            };
-        let parameters: Vec<Parameter<'_>> = asked
-            .parameters
-            .iter()
-            .map(|p| Parameter {
-                format: p.format,
-                type_oid: p.type_oid,
-                value: p.value.map_or(Value::Null, |kept| {
-                    let value = Excerpt::beginning(kept, p.bytes.into());
-                    Value::Clear(value.shortened(audit.parameter_bytes_max))
-                }),
+        let text = self.look(asked.text, asked.text_bytes);
+        let place = self.statements.texts.place(&text);
+        // What lies beside a text that was prepared lies beside the record that introduced it.
+        let prepared = asked.kind == StatementKind::Extended && place.is_some();
+        let include = if prepared { Include::Parameters } else { Include::Text };
+        let none: &[values::Parameter<'_>] = &[];
+        let omit = self.recording.audit.parameters == config::Parameters::Omit;
+        let parameters = if omit { &none } else { asked.parameters };
+        let shown = self.shown(seq, &text, include, parameters)?;
+        let mut listed = Vec::with_capacity(shown.parameters.len());
+        // Those in clear are handed over once more: the record holds them where they are.
+        let limit = self.recording.audit.parameter_bytes_max;
+        let mut each = shown.parameters.iter();
+        let mut copies = Vec::new();
+        parameters.each(&mut |given| {
+            let Some(parameter) = each.next() else { return };
+            let start = copies.len();
+            if let (ShownValue::Clear, Some(value)) = (parameter.value, &given.value) {
+                copies.extend_from_slice(value.shortened(limit).kept);
+            }
+            listed.push((given.format, given.type_oid, parameter, start..copies.len()));
+        });
+        let listed: Vec<Parameter<'_>> = listed
+            .into_iter()
+            .map(|(format, type_oid, parameter, clear)| Parameter {
+                format,
+                type_oid,
+                value: match parameter.value {
+                    ShownValue::Null => Value::Null,
+                    ShownValue::Clear => Value::Clear(&copies[clear]),
+                    ShownValue::Committed { commitment, beside: true } => {
+                        Value::Committed(commitment)
+                    }
+                    ShownValue::Committed { commitment, beside: false } => {
+                        Value::CommittedOnly(commitment)
+                    }
+                    ShownValue::Hash(hash) => Value::Hashed(hash),
+                    ShownValue::Never(why) => Value::Never(why.number()),
+                },
+                full_bytes: parameter.cut_of,
             })
             .collect();
         let encoding = self.beginning.encoding();
         let what = What {
             kind: asked.kind,
-            text,
-            text_state: state,
+            text: held(&text, &shown, place),
+            text_state: asked.text_state,
             client_encoding: encoding.as_deref(),
             name: asked.name,
             portal: asked.portal,
             function_oid: asked.function,
-            parameters: match audit.parameters {
-                config::Parameters::Omit => Parameters::Omitted(asked.parameters_count),
-                config::Parameters::Record => {
-                    Parameters::Listed(&parameters, asked.parameters_count)
-                }
+            parameters: match omit {
+                true => Parameters::Omitted(asked.parameters.count()),
+                false => Parameters::Listed(&listed, shown.unlisted),
             },
-            beside: None,
+            beside: beside(&shown),
             writer: written.writers(),
         };
-        let ticket = put(self, &what, &[])?;
-        self.statements.texts.note(key, seq);
+        let ticket = put(self, &what, &shown.payload)?;
+        if place.is_none() {
+            self.statements.texts.note(&text, seq);
+        }
         Ok(ticket)
+    }
+
+    /// What may be shown of a text.
+    fn look(&mut self, text: &Arc<[u8]>, text_bytes: usize) -> Arc<values::Text> {
+        let max = self.recording.audit.statement_bytes_max;
+        let (encoding, strings) = self.beginning.lexis();
+        let values = &self.values;
+        self.statements.texts.look(text, || {
+            let excerpt = Excerpt::beginning(text, text_bytes as u64).shortened(max);
+            values.text(excerpt, encoding, strings)
+        })
+    }
+
+    fn shown(
+        &mut self,
+        seq: u64,
+        text: &values::Text,
+        include: Include,
+        parameters: &dyn ParameterSource,
+    ) -> Result<Shown, NotRecorded> {
+        self.values.statement(seq, text, include, parameters).map_err(|_| NotRecorded::NoKeys)
     }
 
     /// Records something of this session with values that are held beside it.
@@ -191,8 +247,8 @@ impl Recorder {
         let (writer, tier): (Arc<Who>, _) = (written.writer.clone(), written.tier);
         let shared: Vec<Arc<Who>> = written.shared.into_iter().cloned().collect();
         let tier = match self.confidence() {
-            crate::audit::Confidence::Exact => tier.unwrap_or(self.recording.tier),
-            crate::audit::Confidence::OpenerOrLater => Tier::T0,
+            Confidence::Exact => tier.unwrap_or(self.recording.tier),
+            Confidence::OpenerOrLater => Tier::T0,
         };
         let writer = self.writer(&writer, tier)?;
         let shared_with =
@@ -201,27 +257,60 @@ impl Recorder {
     }
 }
 
-/// A statement, from whatever describes it.
-pub(super) struct Asked<'a> {
-    pub(super) kind: StatementKind,
-    pub(super) text: &'a [u8],
-    pub(super) text_bytes: usize,
-    pub(super) text_state: TextState,
-    pub(super) name: &'a [u8],
-    pub(super) portal: &'a [u8],
-    pub(super) function: Option<u32>,
-    pub(super) parameters: Vec<core::Parameter<'a>>,
-    pub(super) parameters_count: usize,
+impl ParameterSource for Ready {
+    fn count(&self) -> usize {
+        self.parameters_count()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(values::Parameter<'_>)) {
+        self.parameters().for_each(|parameter| take(given(&parameter)));
+    }
 }
 
-fn held<'a>(text: &'a [u8], full_bytes: usize, audit: &config::Audit) -> Text<'a> {
-    let clear = Excerpt::beginning(text, full_bytes as u64).shortened(audit.statement_bytes_max);
-    Text::Held { clear, commitment: None, full_bytes: None, never: None }
+impl ParameterSource for core::Statement {
+    fn count(&self) -> usize {
+        self.parameters_count()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(values::Parameter<'_>)) {
+        self.parameters().for_each(|parameter| take(given(&parameter)));
+    }
+}
+
+fn given<'a>(parameter: &core::Parameter<'a>) -> values::Parameter<'a> {
+    values::Parameter {
+        format: parameter.format,
+        type_oid: parameter.type_oid,
+        value: parameter.value.map(|kept| Excerpt::beginning(kept, parameter.bytes.into())),
+    }
+}
+
+/// A text as the record holds it, which is in `place` if that record is there.
+fn held<'a>(text: &'a values::Text, shown: &Shown, place: Option<u64>) -> Text<'a> {
+    let withheld = text.form() == TextForm::Withheld;
+    let clear = match place {
+        _ if text.full_bytes() == 0 || withheld => Clear::None,
+        Some(seq) => Clear::Ref(seq),
+        None => Clear::Held(text.shown()),
+    };
+    let all = text.form() == TextForm::Exact && text.full_bytes() == text.shown().len() as u64;
+    Text {
+        clear,
+        commitment: shown.text_commitment,
+        hash: shown.text_hash,
+        full_bytes: (!all).then_some(text.full_bytes()),
+        never: withheld.then_some(values::Never::Secret.number()),
+    }
+}
+
+fn beside(shown: &Shown) -> Option<Beside> {
+    let key_kind = shown.beside?.number();
+    Some(Beside { key_kind, sha256: shown.payload_sha256 })
 }
 
 pub(super) fn text_state(state: core::TextState) -> TextState {
     match state {
-        // That it was cut is said by the excerpt.
+        // That it was cut is said by its length.
         core::TextState::Exact | core::TextState::Cut => TextState::Exact,
         core::TextState::Malformed => TextState::Malformed,
         core::TextState::Unknown => TextState::Unknown,

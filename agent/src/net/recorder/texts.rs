@@ -1,49 +1,60 @@
-//! Texts of a session that were recorded already: a later record refers to the one that holds the text.
+//! Texts of a session that were looked at, and those that were recorded already: a later record refers to the one that holds
+//! the text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use crate::audit::values::Text;
 
-/// Texts remembered for each session; when it is reached all are forgotten, and recorded anew.
-const TEXTS_MAX: usize = 256;
-/// Shorter texts cost less than the entry that remembers them.
+/// Texts whose place is remembered for each session; when it is reached all are forgotten, and recorded anew.
+const PLACES_MAX: usize = 256;
+/// Shorter texts cost less than what remembers them.
 const TEXT_BYTES_MIN: usize = 12;
+/// Prepared texts that are not looked at again for each execution.
+const LOOKED_AT_MAX: usize = 32;
+/// Longest of them, in bytes: what is remembered is kept in memory.
+const LOOKED_AT_BYTES_MAX: usize = 8 << 10;
 
-/// `seq` of the record that holds a text, by the digest of the text.
-#[derive(Debug, Default)]
-pub(super) struct Texts(HashMap<[u8; 32], u64>);
-
-/// Where a text is, or is to be.
-pub(super) enum Place {
-    /// In the record with this `seq`.
-    Recorded(u64),
-    /// Nowhere; to be noted under this key when it is recorded.
-    New(Option<[u8; 32]>),
+/// What a session remembers of its texts.
+#[derive(Default)]
+pub(super) struct Texts {
+    /// `seq` of the record that shows a text, by [`Text::key`].
+    places: HashMap<[u8; 32], u64>,
+    /// By the shared text that the protocol core keeps of a prepared statement; newest last. Holding on to it keeps another
+    /// text from getting its address.
+    looked_at: Vec<(Arc<[u8]>, Arc<Text>)>,
 }
 
 impl Texts {
-    /// Looks for `text`, of which `full_bytes` is the length of the whole and `facts` is what else must be the same.
-    pub(super) fn find(&self, text: &[u8], full_bytes: usize, facts: u8) -> Place {
-        if text.len() < TEXT_BYTES_MIN {
-            return Place::New(None);
+    /// Looks at a text, unless it was looked at before.
+    pub(super) fn look(&mut self, text: &Arc<[u8]>, look: impl FnOnce() -> Text) -> Arc<Text> {
+        if let Some((_, known)) = self.looked_at.iter().find(|(same, _)| Arc::ptr_eq(same, text)) {
+            return known.clone();
         }
-        let mut digest = Sha256::new();
-        digest.update([facts]);
-        digest.update((full_bytes as u64).to_be_bytes());
-        digest.update(text);
-        let key = digest.finalize().into();
-        match self.0.get(&key) {
-            Some(seq) => Place::Recorded(*seq),
-            None => Place::New(Some(key)),
+        let new = Arc::new(look());
+        // Nobody else holds the text of a simple query: it does not come again.
+        if Arc::strong_count(text) > 2 && text.len() <= LOOKED_AT_BYTES_MAX {
+            if self.looked_at.len() >= LOOKED_AT_MAX {
+                self.looked_at.remove(0);
+            }
+            self.looked_at.push((text.clone(), new.clone()));
         }
+        new
     }
 
-    /// The record with `seq` holds the text of `key`.
-    pub(super) fn note(&mut self, key: Option<[u8; 32]>, seq: u64) {
-        let Some(key) = key else { return };
-        if self.0.len() >= TEXTS_MAX {
-            self.0.clear();
+    /// The record that shows the same.
+    pub(super) fn place(&self, text: &Text) -> Option<u64> {
+        self.places.get(text.key()).copied()
+    }
+
+    /// The record with `seq` shows it.
+    pub(super) fn note(&mut self, text: &Text, seq: u64) {
+        if text.shown().len() < TEXT_BYTES_MIN {
+            return;
         }
-        self.0.insert(key, seq);
+        if self.places.len() >= PLACES_MAX {
+            self.places.clear();
+        }
+        self.places.insert(*text.key(), seq);
     }
 }

@@ -10,7 +10,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    audit::{Cancel, CancelOutcome, Now, Stamp},
+    audit::{
+        Cancel, CancelOutcome, Now, Stamp,
+        ledger::{Connect, Failure},
+    },
     net::{
         cancels::{Found, Target},
         dial,
@@ -33,6 +36,7 @@ pub(super) async fn cancel(
     flow: &Flow,
     who: &Arc<Who>,
     request: &startup::Cancel,
+    connect: Connect,
 ) {
     let guesser = (flow.opener.uid, flow.opener.netns_cookie);
     let now = Instant::now();
@@ -55,7 +59,9 @@ pub(super) async fn cancel(
             (None, CancelOutcome::Refused)
         }
     };
-    if target.is_none() && !context.refusals.is_first(&refusal(flow), who) {
+    let refusal = refusal(flow);
+    if target.is_none() && !context.refusals.is_first(&refusal, who) {
+        connect.refused(refusal.reason);
         return; // counted: guessing writes no record for each guess
     }
     let record = Cancel {
@@ -64,11 +70,15 @@ pub(super) async fn cancel(
         target_pid: request.pid,
         target_session: target.as_ref().map(|target| target.session),
         outcome,
-        connect: None,
+        connect: Some(connect.number()),
     };
     let stamp = Stamp::agent(Now::read());
-    if let Err(error) = context.recording.sink.record(&stamp, &record) {
-        warn!(%error, "cancel request not recorded");
+    match context.recording.sink.record(&stamp, &record) {
+        Ok(_) => connect.cancel(),
+        Err(error) => {
+            warn!(%error, "cancel request not recorded");
+            connect.failed(Failure::NotRecorded);
+        }
     }
 }
 
@@ -76,6 +86,7 @@ pub(super) async fn cancel(
 fn refusal(flow: &Flow) -> Refusal {
     Refusal {
         reason: "cancel",
+        connect: Some(flow.number),
         detail: None,
         actor: Some(flow.opener),
         destination: Some(dial::destination(flow)),

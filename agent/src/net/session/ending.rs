@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    audit::{EndReason, NotRecorded},
+    audit::{EndReason, NotRecorded, ledger::Connect},
     net::{
         credentials::CredentialsError,
         dial,
@@ -231,15 +231,20 @@ pub(super) struct SentAway<'a> {
 
 impl SentAway<'_> {
     /// Records it, or counts it behind others of its kind, and says it.
-    pub(super) async fn say(self, context: &Context, client: Option<&mut Leg>) {
+    pub(super) async fn say(self, context: &Context, connect: Connect, client: Option<&mut Leg>) {
         let refusal = Refusal {
             reason: self.reason,
+            connect: Some(connect.number()),
             detail: Some(self.detail.to_owned()),
             actor: Some(self.flow.opener),
             destination: Some(dial::destination(self.flow)),
             sqlstate: self.reply.as_ref().map(|reply| reply.sqlstate),
         };
-        context.refusals.add(refusal, |_| self.who.clone());
+        let ticket = context.refusals.add(refusal, |_| self.who.clone());
+        connect.refused(self.reason);
+        if let Some(ticket) = ticket {
+            context.refusals.durable(ticket).await;
+        }
         if let (Some(reply), Some(client)) = (self.reply, client) {
             farewell(client, &reply).await;
         }

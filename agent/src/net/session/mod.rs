@@ -43,7 +43,10 @@ use super::{
     writers::Registration,
 };
 use crate::{
-    audit::{BootNanos, Now, WallNanos},
+    audit::{
+        BootNanos, Now, WallNanos,
+        ledger::{Connect, Failure},
+    },
     config::{self, AuthMode, AuthRequire, ChannelBinding, ClientTls, PassMethod, WeakMethod},
     pg::{
         self, Session,
@@ -58,7 +61,13 @@ use crate::{
 };
 
 /// Serves a connection that the kernel side handed over, until it ends. It is a newcomer until it is logged in.
-pub async fn serve(context: &Context, client: TcpStream, flow: Flow, newcomer: Newcomer) {
+pub async fn serve(
+    context: &Context,
+    client: TcpStream,
+    flow: Flow,
+    connect: Connect,
+    newcomer: Newcomer,
+) {
     let question = recorder::ask(&context.recording.identifier, &flow);
     let registration = context.writers.register(&flow);
     let deadline = Instant::now() + context.startup_timeout;
@@ -83,33 +92,36 @@ pub async fn serve(context: &Context, client: TcpStream, flow: Flow, newcomer: N
         Ok(opened) => opened,
         Err(NotOpened { mut leg, error }) => {
             let Some(reason) = error.name() else {
-                return debug!(error = %chain(&error), "client went before its first packet");
+                debug!(error = %chain(&error), "client went before its first packet");
+                return connect.failed(Failure::ClientGone);
             };
             let reply = match &error {
                 OpeningError::Protocol(error) => error.reply(),
                 _ => None,
             };
             let detail = chain(&error);
-            return Box::pin(away(reason, &detail, reply).say(context, leg.as_mut())).await;
+            let away = away(reason, &detail, reply);
+            return Box::pin(away.say(context, connect, leg.as_mut())).await;
         }
     };
     match opened.packet.take() {
         Some(FirstPacket::Startup { minor, parameters }) => {
-            let startup = Startup { minor, parameters, deadline, newcomer };
+            let startup = Startup { minor, parameters, deadline, connect, newcomer };
             // In boxes of their own, here and below: a client that says nothing costs what it takes to wait for it, and a session
             // at rest keeps no room for its login.
             let session = run_session(context, opened, route, flow, who, registration, startup);
             Box::pin(session).await;
         }
         Some(FirstPacket::Cancel(request)) => {
-            Box::pin(cancel::cancel(context, &flow, &who, &request)).await;
+            Box::pin(cancel::cancel(context, &flow, &who, &request, connect)).await;
             close(&mut opened.leg).await;
         }
         // A probe: connects, says nothing, closes. The server is not bothered with it.
-        None => debug!("closed before the first packet"),
+        None => connect.failed(Failure::SilentProbe),
         Some(other) => {
             let (reason, detail, reply) = unsupported(&other);
-            Box::pin(away(reason, &detail, reply).say(context, Some(&mut opened.leg))).await;
+            let away = away(reason, &detail, reply);
+            Box::pin(away.say(context, connect, Some(&mut opened.leg))).await;
         }
     }
 }
@@ -119,6 +131,7 @@ struct Startup {
     minor: u16,
     parameters: Parameters,
     deadline: Instant,
+    connect: Connect,
     newcomer: Newcomer,
 }
 
@@ -156,16 +169,16 @@ async fn run_session(
         let reply = Reply::fatal(*b"53300", "sorry, too many clients already");
         let detail = format!("`agent.sessions_max` is {}", context.sessions_max);
         let away = away("sessions_max", &detail, Some(reply));
-        return Box::pin(away.say(context, Some(&mut opened.leg))).await;
+        return Box::pin(away.say(context, startup.connect, Some(&mut opened.leg))).await;
     };
-    if let Err(error) = context.recording.sink.check() {
+    if let Err(error) = context.recording.sink.check_session() {
         let (reply, detail) = (not_recorded(error), error.to_string());
         let away = away("recording_failed", &detail, Some(reply));
-        return Box::pin(away.say(context, Some(&mut opened.leg))).await;
+        return Box::pin(away.say(context, startup.connect, Some(&mut opened.leg))).await;
     }
     let channel = opened.channel();
     let Opened { mut leg, packet: _, rest, consumed, tls } = opened;
-    let Startup { minor, parameters, deadline, newcomer } = startup;
+    let Startup { minor, parameters, deadline, connect, newcomer } = startup;
     let settings = &route.destination.settings.clone();
     let hello = recorder::Hello {
         minor,
@@ -176,8 +189,16 @@ async fn run_session(
         server_name: tls.as_ref().and_then(|accepted| accepted.server_name.as_deref()),
     };
     let role: Box<[u8]> = hello.user().into();
-    let mut recorder =
-        Recorder::new(context.recording.clone(), entry, flow, who.clone(), registration, hello);
+    let recording = context.recording.clone();
+    let recorder = Recorder::new(recording, entry, flow, who.clone(), registration, hello);
+    let mut recorder = match recorder {
+        Ok(recorder) => recorder.of_connect(connect),
+        Err(error) => {
+            let (reply, detail) = (not_recorded(error), error.to_string());
+            let away = away("recording_failed", &detail, Some(reply));
+            return Box::pin(away.say(context, connect, Some(&mut leg))).await;
+        }
+    };
     let account = route.destination.account(&role).map(|(account, _)| account.clone());
     // An account's login is not for applications that prove nothing, nor for servers of their choice.
     let ours = account.as_ref().is_some_and(|a| a.password.is_some() || a.login != a.role);

@@ -5,6 +5,7 @@
 
 mod connect;
 mod crowd;
+mod ends;
 mod hand_over;
 mod probes;
 mod probes_startup;
@@ -46,7 +47,7 @@ type Scenario = fn(&Arguments) -> Result<Value>;
 
 /// Scenarios by name: one way to connect, one way to write, one script of socket calls, one order of raw
 /// messages, or many connections.
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("connect", connect::run),
     ("write", writers::run),
     ("sockets", sockets::run),
@@ -61,6 +62,7 @@ const SCENARIOS: [(&str, Scenario); 15] = [
     ("orphans", crowd::orphans),
     ("silent", crowd::silent),
     ("hold", crowd::hold),
+    ("end", ends::run),
     ("hand-over", hand_over::run),
 ];
 
