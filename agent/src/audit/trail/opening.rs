@@ -244,10 +244,8 @@ impl Logs {
         let Some(number) = self.newest else { return Ok(None) };
         // Epochs of an identity before have another name, which their segments tell.
         let path = directory.path().join(format!("epoch-{number}"));
-        let told = pgward_verify::store::Epoch::open(path, number)
-            .and_then(|epoch| epoch.origin())
-            .ok()
-            .flatten();
+        let told =
+            pgward_verify::store::Epoch::open(path, number).ok().and_then(|epoch| epoch.origin());
         let own = identity
             .origin()
             .of_epoch(number)
