@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,10 +18,14 @@ use crate::cgroup::Cgroup;
 use crate::host;
 use crate::netns::NetNs;
 use crate::sweep::Secrets;
+use crate::trail::{self, Entry, Reader};
 use crate::wait::{self, PATIENCE};
 
 /// Environment variable with the path of the binary under test.
 pub const BINARY: &str = "PGWARD_BIN";
+
+/// How long a trail may be unreadable while files change places.
+const READABLE: Duration = Duration::from_secs(2);
 
 /// How many records and log lines a failure message shows.
 const SHOWN: usize = 15;
@@ -52,6 +57,8 @@ pub struct Agent {
     enter: Entry,
     environment: Vec<(String, String)>,
     secrets: Secrets,
+    audit: PathBuf,
+    reader: Mutex<Reader>,
     process: Option<Child>,
     finished: bool,
 }
@@ -85,9 +92,9 @@ impl Agent {
         self.folder.path().join("pgward.toml")
     }
 
-    /// Path of the audit log (JSON lines).
-    pub fn audit_log(&self) -> PathBuf {
-        self.folder.path().join("audit.jsonl")
+    /// Folder of the audit trail.
+    pub fn audit_directory(&self) -> &Path {
+        &self.audit
     }
 
     /// Process id; an error when it does not run.
@@ -166,50 +173,35 @@ impl Agent {
         Ok(status["connects"].take())
     }
 
-    /// All records of the audit log so far, in order. A line that is still being written is left out, and so is one that an
-    /// agent left torn when it was killed: the next one ends it and says so in its `agent_start`, else it is an error.
+    /// All durable records of the audit trail so far, in order: statements with their outcomes, sessions with their logins.
+    ///
+    /// Errors: when the trail cannot be read. It is looked at again for a while first: a segment may be packed meanwhile.
     pub fn records(&self) -> Result<Vec<Value>> {
-        // Between the end of a torn line and the `agent_start` behind it lies a moment: a torn line that is still the last one
-        // is looked at again, and is an error when nothing explains it.
-        let mut torn = None;
-        let explained = wait::until("an explanation of a torn line", PATIENCE, || {
-            let (records, last) = self.parsed()?;
-            let whole = last.is_none();
-            torn = last;
-            Ok(whole.then_some(records))
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = None;
+        let read = wait::until("a trail that can be read", READABLE, || match reader.records() {
+            Ok(records) => Ok(Some(records.to_vec())),
+            Err(error) => {
+                failed = Some(error);
+                Ok(None)
+            }
         });
-        explained.map_err(|error| torn.take().unwrap_or(error))
+        read.map_err(|error| failed.take().unwrap_or(error))
     }
 
-    /// Records so far, and the error of the last line if that is not one.
-    fn parsed(&self) -> Result<(Vec<Value>, Option<anyhow::Error>)> {
-        let text = match fs::read(self.audit_log()) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((Vec::new(), None));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let mut records: Vec<Value> = Vec::new();
-        let mut torn: Option<anyhow::Error> = None;
-        for line in text[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice::<Value>(line) {
-                Ok(record) => {
-                    let explained = record["event"] == "agent_start"
-                        && record["torn_tail_bytes"].as_u64().is_some_and(|bytes| bytes > 0);
-                    if let Some(error) = torn.take().filter(|_| !explained) {
-                        return Err(error);
-                    }
-                    records.push(record);
-                }
+    /// All durable entries of the audit trail so far, as they are: what sequence numbers are checked on.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let mut failed = None;
+        let read = wait::until("a trail that can be read", READABLE, || {
+            match trail::entries(&self.audit) {
+                Ok(entries) => Ok(Some(entries)),
                 Err(error) => {
-                    let shown = String::from_utf8_lossy(line).into_owned();
-                    torn = Some(anyhow::Error::new(error).context(format!("audit line: {shown}")));
+                    failed = Some(error);
+                    Ok(None)
                 }
             }
-        }
-        Ok((records, torn))
+        });
+        read.map_err(|error| failed.take().unwrap_or(error))
     }
 
     /// Waits for a record that `wanted` accepts and returns the first. The error shows the last records and log lines.
@@ -229,9 +221,15 @@ impl Agent {
 
     /// The last records and log lines: what a failed test shows.
     pub fn story(&self) -> String {
-        let records = fs::read_to_string(self.audit_log()).unwrap_or_default();
+        let records = match self.records() {
+            Ok(records) => {
+                let last = &records[records.len().saturating_sub(SHOWN)..];
+                last.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
+            }
+            Err(error) => format!("{error:#}"),
+        };
         let stderr = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
-        format!("last records:\n{}\nlast log lines:\n{}", tail(&records), tail(&stderr))
+        format!("last records:\n{records}\nlast log lines:\n{}", tail(&stderr))
     }
 
     /// What the process wrote on standard error so far.
@@ -259,6 +257,12 @@ impl Agent {
                 let told = [output.stdout, output.stderr].concat();
                 found.extend(self.secrets.search(&format!("`pgward {command}`"), &told));
             }
+        }
+        // Entries are packed sooner or later: then no file shows what is in them.
+        for entry in self.entries()? {
+            let place = format!("entry {} of the audit trail", entry.index);
+            found.extend(self.secrets.search(&place, &entry.bytes));
+            found.extend(self.secrets.search(&place, entry.values.as_deref().unwrap_or_default()));
         }
         // All files but the configuration, which may hold verifiers.
         for file in files(self.folder.path()).into_iter().filter(|file| *file != self.config()) {
@@ -297,6 +301,7 @@ impl Agent {
                 faults.push(fault);
             }
         }
+        faults.extend(self.gaps()?);
         faults.extend(self.leftovers()?);
         if faults.is_empty() {
             return Ok(());
@@ -309,6 +314,16 @@ impl Agent {
         let log = self.stderr();
         let lines = log.lines().filter(|line| line.contains("connects without an explanation"));
         lines.map(str::to_owned).collect()
+    }
+
+    /// What is wrong with the sessions of the trail, unless the agent itself says that it lost records.
+    fn gaps(&self) -> Result<Option<String>> {
+        let entries = self.entries()?;
+        if entries.iter().any(|entry| entry.is("events_lost") && entry.fields["lost"] == "records")
+        {
+            return Ok(None);
+        }
+        Ok(trail::check_sessions(&entries).err().map(|error| format!("{error:#}")))
     }
 
     /// What should not exist after `pgward detach`: one line each.
@@ -415,13 +430,18 @@ impl Builder {
         let folder = tempfile::Builder::new().prefix("pgward-agent-").tempdir()?;
         let control = folder.path().join("control");
         let pins = bpffs.path().join("pgward");
+        let audit = folder.path().join("audit");
         let given = std::mem::take(&mut self.tables);
         self.put("agent", "control_socket", quoted(&control));
         self.put("agent", "workers", "2".to_owned());
         self.put("bpf", "cgroup", quoted(cgroup.path()));
         self.put("bpf", "pin_path", quoted(&pins));
         self.put("listen", "port", host::free_port()?.to_string());
-        self.put("audit", "path", quoted(&folder.path().join("audit.jsonl")));
+        self.put("audit", "directory", quoted(&audit));
+        self.put("audit", "values", "\"clear\"".to_owned());
+        // Tests are many at a time, and each is to finish a few segments.
+        self.put("audit", "segment_bytes", (4_u64 << 20).to_string());
+        self.put("audit", "reserve_bytes", (1_u64 << 20).to_string());
         self.put("log", "level", "\"debug\"".to_owned());
         self.put("log", "format", "\"json\"".to_owned());
         for (table, entries) in given {
@@ -437,6 +457,8 @@ impl Builder {
             enter: Entry { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
             secrets: Secrets::default(),
+            reader: Mutex::new(Reader::new(audit.clone())),
+            audit,
             process: None,
             finished: false,
             folder,

@@ -12,6 +12,8 @@
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`visitor`] | a connection made in the cgroup, driven by the test |
 //! | [`sweep`] | the search for secrets |
+//! | [`witness`] | a C2SP tlog-witness |
+//! | [`trail`] | the audit trail of an agent, read from its folder |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
 //! Nothing here touches the root cgroup or a fixed port, so tests run in parallel with others of their kind.
@@ -31,6 +33,8 @@ pub mod scram;
 pub mod script;
 pub mod sweep;
 pub mod tls;
+pub mod trail;
 pub mod visitor;
 pub mod wait;
 pub mod wire;
+pub mod witness;

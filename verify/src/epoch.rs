@@ -95,7 +95,8 @@ pub(crate) struct Check<'c> {
     due: Option<Due>,
     /// Entries whose values are not there.
     no_values: Vec<(u64, u64)>,
-    restarted: Option<bool>,
+    /// Sessions that were open when the agent began anew, and the entry at which it did.
+    cut_off: Vec<(u64, Finding)>,
     /// The agent holds the lock of the folder.
     pub(crate) writer_lives: bool,
     start: Option<Start>,
@@ -176,7 +177,7 @@ pub(crate) fn check_epoch<'c>(
         gaps: Vec::new(),
         due: None,
         no_values: Vec::new(),
-        restarted: None,
+        cut_off: Vec::new(),
         writer_lives: newest && writer_lives(&options.directory),
         start: None,
         ahead: Vec::new(),
@@ -365,8 +366,9 @@ impl Check<'_> {
             self.seals.pass(event);
         }
         match event {
-            RECOVERY => self.restarted = Some(true),
-            AGENT_START => self.restarted = Some(self.restarted.unwrap_or_default()),
+            RECOVERY | AGENT_START => {
+                self.cut_off.extend(self.sessions.restart(index).map(|finding| (index, finding)));
+            }
             EPOCH_START => {
                 let start = Start {
                     previous: entry.text(120).map(str::to_owned),
@@ -402,9 +404,6 @@ impl Check<'_> {
     }
 
     fn seal(&mut self, seal: &Seal<'_>, index: u64, spot: Spot) {
-        if let Some(recovered) = self.restarted.take() {
-            self.sessions.restart(index, recovered, self.findings);
-        }
         if self.seals.judge(seal, index, self.findings) == Outcome::Signed {
             let (who, root, number) = (Who::Seal, seal.root, seal.number);
             self.claim(Claim { who, root, number, spot: Some(spot) });

@@ -118,6 +118,8 @@ pub(crate) struct Seals {
     recovered: bool,
     count: u64,
     first_signed: bool,
+    /// By how much sizes of seals exceed their indices.
+    shift: i128,
     /// The chain was broken and reported; the next number is taken as it is.
     lost: bool,
 }
@@ -143,6 +145,7 @@ impl Seals {
             recovered: false,
             count: 0,
             first_signed: false,
+            shift: 0,
             lost: false,
         }
     }
@@ -171,16 +174,7 @@ impl Seals {
         findings: &mut Findings,
     ) -> Outcome {
         self.count += 1;
-        let mut refuse = |class, sentence: String| {
-            findings.add(Finding::new(class, sentence).entries(index, index + 1));
-        };
         let Seal { number, size, kind, .. } = *seal;
-        if size != index {
-            refuse(
-                Class::SealMalformed,
-                format!("seal {number} covers {size} records, but it is record {index} itself"),
-            );
-        }
         let host_signed = || self.host.iter().any(|key| seal.is_signed_by(&self.origin, key));
         let by_host = matches!(kind, Kind::First | Kind::Restart);
         let signed = match (&self.last, by_host) {
@@ -221,6 +215,7 @@ impl Seals {
                 finding
             });
         }
+        self.displaced(seal, index, signed, findings);
         self.follow(seal, index, findings);
         if signed {
             self.first_signed |= by_host;
@@ -235,6 +230,35 @@ impl Seals {
         });
         (self.stopped, self.started, self.recovered, self.lost) = (false, false, false, false);
         if signed && size == index { Outcome::Signed } else { Outcome::Refused }
+    }
+
+    /// A seal covers what lies before it, so its size is its own index.
+    fn displaced(&mut self, seal: &Seal<'_>, index: u64, signed: bool, findings: &mut Findings) {
+        let Seal { number, size, .. } = *seal;
+        // Behind a removal all seals are displaced by as much: the first one tells where.
+        let shift = i128::from(size) - i128::from(index);
+        let new = shift - std::mem::replace(&mut self.shift, shift);
+        if new == 0 {
+            return;
+        }
+        let from = self.last.as_ref().map_or(0, |last| last.index + 1);
+        let (class, sentence) = if signed {
+            let what = if new > 0 { "removed" } else { "added" };
+            (
+                Class::Rewritten,
+                format!(
+                    "seal {number} covers {size} records and is record {index}: {} records were \
+                     {what} before it, behind the seal before",
+                    new.unsigned_abs()
+                ),
+            )
+        } else {
+            (
+                Class::SealMalformed,
+                format!("seal {number} covers {size} records, but it is record {index} itself"),
+            )
+        };
+        findings.add(Finding::new(class, sentence).entries(from, index + 1));
     }
 
     /// Number, kind and time must follow the seal before.

@@ -142,42 +142,40 @@ impl Sessions {
         }
     }
 
-    /// The agent began anew: sessions that are open have no end.
-    pub(crate) fn restart(&mut self, index: u64, recovered: bool, findings: &mut Findings) {
-        let mut ids: Vec<(SessionId, u64, u64)> = self
-            .open
-            .iter()
-            .map(|(id, session)| (*id, session.first_index, session.last_index))
-            .collect();
-        ids.sort_unstable_by_key(|id| id.1);
-        let (Some(first), Some(last)) = (ids.first(), ids.iter().map(|id| id.2).max()) else {
-            return;
-        };
-        let sentence =
-            format!("{} sessions have no end: the agent began anew at record {index}", ids.len());
-        let finding = Finding::new(Class::SessionUnfinished, sentence)
-            .entries(first.1, last + 1)
-            .sessions(ids.iter().map(|id| &id.0));
-        findings.add(if recovered {
-            // The recovery says why.
-            finding.weighing(crate::findings::Severity::Note)
-        } else {
-            finding
-        });
-        self.unknown += self.open.values().map(|session| session.intents.len() as u64).sum::<u64>();
+    /// The agent began anew at `index`: sessions that are open have no end.
+    pub(crate) fn restart(&mut self, index: u64) -> Option<Finding> {
+        let mut ids = self.open_ids();
+        self.unknown += self.open_intents();
         for (id, _) in self.open.drain() {
             self.ended.insert(id);
         }
+        let (first, last) = (ids.first()?.1, ids.iter().map(|id| id.2).max()?);
+        let sentence =
+            format!("{} sessions have no end: the agent began anew at record {index}", ids.len());
+        let ids = ids.drain(..).map(|id| id.0).collect::<Vec<_>>();
+        Some(
+            Finding::new(Class::SessionUnfinished, sentence)
+                .entries(first, last + 1)
+                .sessions(&ids),
+        )
+    }
+
+    /// Sessions that are open, with the indices of their first and last entries, in order.
+    fn open_ids(&self) -> Vec<(SessionId, u64, u64)> {
+        let open = self.open.iter();
+        let mut ids: Vec<_> =
+            open.map(|(id, session)| (*id, session.first_index, session.last_index)).collect();
+        ids.sort_unstable_by_key(|id| id.1);
+        ids
+    }
+
+    fn open_intents(&self) -> u64 {
+        self.open.values().map(|session| session.intents.len() as u64).sum()
     }
 
     /// Says which sessions are open at the end. `stopped`: the log ends with a stop.
     pub(crate) fn finish(&mut self, stopped: bool, findings: &mut Findings) {
-        let mut ids: Vec<(SessionId, u64, u64)> = self
-            .open
-            .iter()
-            .map(|(id, session)| (*id, session.first_index, session.last_index))
-            .collect();
-        ids.sort_unstable_by_key(|id| id.1);
+        let ids = self.open_ids();
         if let (Some(first), Some(last)) = (ids.first(), ids.iter().map(|id| id.2).max()) {
             let (class, what) = if stopped {
                 (Class::SessionUnfinished, "have no end, although the agent stopped in good order")
@@ -191,8 +189,7 @@ impl Sessions {
                     .sessions(ids.iter().map(|id| &id.0)),
             );
         }
-        let open: u64 = self.open.values().map(|session| session.intents.len() as u64).sum();
-        self.unknown += open;
+        self.unknown += self.open_intents();
         if self.unknown > 0 {
             let sentence = format!(
                 "{} of {} intents have no outcome: whether those statements took effect is unknown",

@@ -177,7 +177,12 @@ impl Check<'_> {
         if kind != Kind::Values {
             self.values_due(Some(spot));
         }
-        if self.tree.index() >= raw.limit && kind != Kind::Values && kind != Kind::End {
+        let repeated = match kind {
+            Kind::Entry | Kind::Edge | Kind::Unknown(_) => true,
+            Kind::Trailer => raw.at_trailer,
+            Kind::Values | Kind::End => false,
+        };
+        if repeated && self.tree.index() >= raw.limit {
             // What follows is there again in the next segment.
             return false;
         }

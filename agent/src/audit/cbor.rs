@@ -4,6 +4,7 @@
 //! integers, byte strings, texts, arrays, maps with ascending unsigned keys, `true`, `false`,
 //! `null`. What is hashed is what is written here; nothing is ever encoded a second time.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use minicbor::Encoder;
@@ -16,7 +17,10 @@ use super::schema::{Field, Kind};
 use super::time::WallNanos;
 
 /// Longest [`Encoded`], in bytes.
-pub const ENCODED_BYTES_MAX: usize = 48 << 10;
+pub const ENCODED_BYTES_MAX: usize = 40 << 10;
+
+/// Longest text of the agent's own in an entry, in bytes: what is longer ends in an ellipsis.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// A map being written: an entry, or an object in one. Fields are written in ascending order.
 pub struct Map<'o> {
@@ -90,10 +94,11 @@ impl<'o> Map<'o> {
         self.put(|encoder| encoder.bool(value));
     }
 
-    /// A text.
+    /// A text, at most [`TEXT_BYTES_MAX`] bytes of it.
     pub fn text(&mut self, number: u8, value: &str) {
         self.key(number);
-        self.put(|encoder| encoder.str(value));
+        let value = shortened(value);
+        self.put(|encoder| encoder.str(&value));
     }
 
     /// A text that may be absent.
@@ -115,7 +120,7 @@ impl<'o> Map<'o> {
         }
         self.key(number);
         self.put(|encoder| encoder.array(values.len() as u64));
-        values.for_each(|value| self.put(|encoder| encoder.str(value)));
+        values.for_each(|value| self.put(|encoder| encoder.str(&shortened(value))));
     }
 
     /// Bytes.
@@ -186,6 +191,15 @@ impl List<'_> {
         fill(&mut map);
         map.end();
     }
+}
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    const ELLIPSIS: &str = "…";
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX - ELLIPSIS.len());
+    format!("{}{ELLIPSIS}", &text[..end]).into()
 }
 
 type Sequence<'e> = Encoder<&'e mut Vec<u8>>;

@@ -15,6 +15,7 @@ pub mod export;
 mod happening;
 pub mod index;
 pub mod keys;
+pub mod last_seal;
 pub mod ledger;
 mod maintenance;
 pub mod publish;
@@ -47,3 +48,5 @@ pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;
+#[cfg(test)]
+pub(crate) mod samples;

@@ -12,6 +12,10 @@ pub const PARAMETERS_MAX: usize = 256;
 pub const RESULTS_MAX: usize = 500;
 /// Most further writers that are listed.
 pub const WRITERS_MAX: usize = 16;
+/// Most bytes that listed results take in a record.
+pub const RESULTS_BYTES_MAX: usize = 12 << 10;
+/// Bytes that a listed result takes beside its tag, at most.
+const RESULT_BYTES: usize = 14;
 
 /// `statement`: a text that later records of the session refer to.
 #[derive(Clone, Copy)]
@@ -423,7 +427,15 @@ impl Done<'_> {
         if self.results.is_empty() {
             return;
         }
-        let listed = &self.results[..self.results.len().min(RESULTS_MAX)];
+        let mut room = RESULTS_BYTES_MAX;
+        let fits = |result: &&ResultPart<'_>| {
+            let bytes = result.tag.len() + RESULT_BYTES;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let count = self.results.iter().take(RESULTS_MAX).take_while(fits).count();
+        let listed = &self.results[..count];
         entry.objects(f::RESULTS, listed.len(), |list| {
             for result in listed {
                 list.object(|object| {

@@ -8,8 +8,8 @@ use super::{AskArgs, Exit, Output, load};
 use crate::audit::store::Health;
 use crate::control::{Connects, Request, Response, Status, ask};
 
-/// Says how the agent is that the configuration names. A finding when it can't record, or lost
-/// records.
+/// Says how the agent is that the configuration names. A finding when it can't record, lost
+/// records, or can't say what became of a connect.
 pub fn run(args: &AskArgs, output: &mut Output<'_>) -> io::Result<Exit> {
     match load(output, &args.config)? {
         Ok(config) => run_at(&config.agent.control_socket, args.json, output),
@@ -35,9 +35,11 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     } else {
         write!(output.data, "{}", render_pairs(&pairs(&status), output.width))?;
     }
+    let explained = status.connects.as_ref().is_none_or(|connects| connects.unexplained == 0);
     let good = (status.audit.store)
         .is_some_and(|store| store.health == Health::Good && store.lost == 0)
-        && status.audit.anchors.iter().all(|anchor| anchor.alarm.is_none());
+        && status.audit.anchors.iter().all(|anchor| anchor.alarm.is_none())
+        && explained;
     Ok(if good { Exit::Done } else { Exit::Finding })
 }
 

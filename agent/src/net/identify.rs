@@ -16,6 +16,7 @@ use std::{
 
 use pgward_common::Actor;
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -163,11 +164,8 @@ impl Who {
             uid: identity.uid,
             container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
         };
-        // Every text in an identity is bounded; should one still be too long, the record keeps the brief form.
-        match Encoded::object(ACTOR, identity) {
-            Ok(full) => Self { full, brief },
-            Err(_) => Self { full: brief.encoded(), brief },
-        }
+        let full = encoded(identity).unwrap_or_else(|| brief.encoded());
+        Self { full, brief }
     }
 
     /// What the event itself tells.
@@ -190,6 +188,28 @@ impl Brief {
     fn encoded(&self) -> Encoded {
         Encoded::object(ACTOR, self).expect("a path and two names are within the limit of a record")
     }
+}
+
+/// All that is known. Each text is bounded, but not all together: where they are too long for a record, what others than
+/// the process can choose goes first, and `missing` says so.
+fn encoded(identity: &Identity) -> Option<Encoded> {
+    if let Ok(full) = Encoded::object(ACTOR, identity) {
+        return Some(full);
+    }
+    let mut identity = serde_json::to_value(identity).ok()?;
+    for (field, pointer) in [("container.labels", "/container/labels"), ("parents", "/parents")] {
+        let Some(list) = identity.pointer_mut(pointer) else { continue };
+        *list = if list.is_array() { json!([]) } else { json!({}) };
+        let remark = json!({"field": field, "reason": "not all of it fits into a record"});
+        match &mut identity["missing"] {
+            Value::Array(missing) => missing.push(remark),
+            none => *none = json!([remark]),
+        }
+        if let Ok(cut) = Encoded::object(ACTOR, &identity) {
+            return Some(cut);
+        }
+    }
+    None
 }
 
 fn serve(
@@ -225,3 +245,7 @@ fn key(actor: &Actor) -> Key {
 fn locked(known: &Mutex<HashMap<Key, Known>>) -> MutexGuard<'_, HashMap<Key, Known>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "identify_tests.rs"]
+mod tests;

@@ -238,7 +238,7 @@ fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audit::Log, config};
+    use crate::audit::{Trail, samples};
 
     fn by(tgid: u32) -> Refusal {
         let actor = Actor { tgid, ..Actor::default() };
@@ -295,28 +295,16 @@ mod tests {
     /// What is in the log of refusals that `refuse` made, in short: event, reason, detail, SQLSTATE, count.
     fn recorded(refuse: impl FnOnce(&Refusals)) -> Vec<[String; 5]> {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("queries.jsonl");
-        let audit = config::Audit {
-            path: path.clone(),
-            on_full: config::OnFull::Block,
-            statement_bytes_max: 1 << 16,
-            parameter_bytes_max: 1 << 12,
-            parameters: config::Parameters::Record,
-            file_bytes_max: 1 << 30,
-            ..config::Audit::default()
-        };
-        let log = Log::open(&audit).expect("a log");
-        let refusals = Refusals::new(log.sink());
+        let audit = samples::settings(folder.path());
+        let trail = Trail::open(&audit).expect("a trail");
+        let refusals = Refusals::new(trail.sink());
         refuse(&refusals);
         refusals.flush_all();
         drop(refusals);
-        log.close();
-        let text = std::fs::read_to_string(path).expect("a log");
-        let short = |line: &str| {
-            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            ["event", "reason", "detail", "sqlstate", "count"].map(|key| record[key].to_string())
-        };
-        text.lines().map(short).collect()
+        trail.close().expect("everything is written");
+        let refused = samples::joined(&audit).into_iter().filter(|r| r["event"] == "refused");
+        let keys = ["event", "reason", "detail", "sqlstate", "count"];
+        refused.map(|record| keys.map(|key| record[key].to_string())).collect()
     }
 
     #[test]

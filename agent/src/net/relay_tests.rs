@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     io,
-    path::Path,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -14,7 +13,9 @@ use std::{
 
 use pgward_common::{Actor, Flow, family};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 
 use super::{
     dial,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{Log, SessionIds, Tier, WallNanos, ledger::Ledger},
+    audit::{SessionIds, Tier, Trail, WallNanos, ledger::Ledger, samples},
     config,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
@@ -36,14 +37,14 @@ const ROOM: usize = 4 << 20;
 
 #[tokio::test]
 async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_the_log() {
-    let mut scene = Scene::new();
-    scene.client.write_all(&query("select 'sent'")).await.expect("room");
-    assert!(scene.poll().await.is_pending());
-    assert_eq!(scene.arrived().await, query("select 'sent'"));
+    let mut scene = Scene::new().await;
+    let sent = query("select 'sent'");
+    scene.client.write_all(&sent).await.expect("room");
+    assert_eq!(scene.arriving(sent.len()).await, sent);
 
     scene.server_faults.panics.store(true, Ordering::Relaxed);
-    let ended = scene.poll().await;
-    assert!(matches!(ended, Poll::Ready(Err(RelayError::Fault))), "{ended:?}");
+    let ended = scene.ended().await;
+    assert!(matches!(ended, Err(RelayError::Fault)), "{ended:?}");
     let records = scene.finish();
     let events: Vec<_> = records.iter().filter_map(|r| r["event"].as_str()).collect();
     assert_eq!(events, ["session_start", "statement", "session_end"]);
@@ -55,15 +56,14 @@ async fn a_panic_leaves_the_statement_under_way_and_the_end_of_the_session_in_th
 
 #[tokio::test]
 async fn what_a_client_sent_before_it_went_reaches_the_server() {
-    let mut scene = Scene::new();
-    assert!(scene.poll().await.is_pending());
+    let mut scene = Scene::new().await;
     // More than one read takes, so that a failed write comes between.
     let sent: Vec<u8> = (0..20).flat_map(|_| query(&"x".repeat(30_000))).collect();
     scene.client.write_all(&sent).await.expect("room");
     scene.server.write_all(b"N\0\0\0\x05\0").await.expect("room");
     scene.client_faults.refuses.store(true, Ordering::Relaxed);
-    let ended = scene.poll().await;
-    assert!(matches!(ended, Poll::Ready(Ok(End::Broken(..)))), "{ended:?}");
+    let ended = scene.ended().await;
+    assert!(matches!(ended, Ok(End::Broken(..))), "{ended:?}");
     assert_eq!(scene.arrived().await.len(), sent.len());
     let records = scene.finish();
     let statements = records.iter().filter(|record| record["event"] == "statement");
@@ -82,38 +82,56 @@ struct Scene {
     server: DuplexStream,
     client_faults: Arc<Faults>,
     server_faults: Arc<Faults>,
-    log: Log,
-    folder: tempfile::TempDir,
+    trail: Trail,
+    audit: config::Audit,
+    _folder: tempfile::TempDir,
 }
 
 impl Scene {
-    fn new() -> Self {
+    async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let audit = audit(folder.path());
-        let log = Log::open(&audit).expect("a log");
+        let audit = samples::settings(folder.path());
+        let trail = Trail::open(&audit).expect("a trail");
         let resolver = Resolver::new(AttribSettings::default()).expect("a host");
         let recording = Recording {
-            sink: log.sink(),
-            audit: Arc::new(audit),
+            sink: trail.sink(),
+            keyring: trail.keyring(),
+            audit: Arc::new(audit.clone()),
             identifier: Identifier::start(resolver).expect("threads"),
             tier: Tier::T0,
         };
         let (client, inner_client) = duplex(ROOM);
         let (server, inner_server) = duplex(ROOM);
         let (client_faults, server_faults) = (Arc::<Faults>::default(), Arc::<Faults>::default());
+        let mut recorder = recorder(recording);
+        let start = recorder.session_start().await.expect("a record");
+        let login = recorder.authenticated().await.expect("a record");
         let relay = Relay::new(
             Faulty { stream: inner_client, faults: client_faults.clone() },
             Faulty { stream: inner_server, faults: server_faults.clone() },
             Session::new(Limits::default(), Gate::Hold, 0, authenticated()),
-            recorder(recording),
+            recorder,
+            (start, login),
             b"",
             b"",
         );
-        Self { relay, client, server, client_faults, server_faults, log, folder }
+        let (trail, _folder) = (trail, folder);
+        Self { relay, client, server, client_faults, server_faults, trail, audit, _folder }
     }
 
-    async fn poll(&mut self) -> Poll<Result<End, RelayError>> {
-        poll_fn(|cx| Poll::Ready(self.relay.poll(cx))).await
+    /// Works until the session ends.
+    async fn ended(&mut self) -> Result<End, RelayError> {
+        poll_fn(|cx| self.relay.poll(cx)).await
+    }
+
+    /// Works until the server has got so many bytes.
+    async fn arriving(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        tokio::select! {
+            ended = poll_fn(|cx| self.relay.poll(cx)) => panic!("the session ended: {ended:?}"),
+            read = self.server.read_exact(&mut bytes) => { read.expect("bytes"); }
+        }
+        bytes
     }
 
     /// What the server has got since the last look.
@@ -130,24 +148,12 @@ impl Scene {
         buffer.filled().to_vec()
     }
 
-    /// All records of the session.
+    /// All records of the session, joined.
     fn finish(self) -> Vec<Value> {
         drop(self.relay.finish());
-        assert_eq!(self.log.close().unwritten, 0);
-        let text = std::fs::read_to_string(self.folder.path().join("log")).expect("a log");
-        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-    }
-}
-
-fn audit(folder: &Path) -> config::Audit {
-    config::Audit {
-        path: folder.join("log"),
-        on_full: config::OnFull::Block,
-        statement_bytes_max: 1 << 16,
-        parameter_bytes_max: 1 << 12,
-        parameters: config::Parameters::Record,
-        file_bytes_max: 1 << 30,
-        ..config::Audit::default()
+        self.trail.close().expect("everything is written");
+        let all = samples::joined(&self.audit).into_iter();
+        all.filter(|record| record["session"].is_string()).collect()
     }
 }
 
@@ -188,10 +194,8 @@ fn recorder(recording: Recording) -> Recorder {
         tls: None,
         server_name: None,
     };
-    let mut recorder =
-        Recorder::new(recording, entry, flow, who, registration, hello, Ledger::new().take(1));
-    let _ = recorder.session_start().expect("a log");
-    recorder
+    let recorder = Recorder::new(recording, entry, flow, who, registration, hello);
+    recorder.expect("a session that can be recorded")
 }
 
 /// What goes wrong from now on.

@@ -122,7 +122,7 @@ fn psql_cancels_what_it_runs() -> Result {
     assert_eq!(statement["outcome"], "failed", "{statement}");
     let cancel = pair.scene.agent.wait_for(|record| record["event"] == "cancel", PATIENCE)?;
     assert_eq!(cancel["target_session"], statement["session"], "{cancel}");
-    assert_eq!(cancel["outcome"], "forwarded", "{cancel}");
+    assert_eq!(cancel["cancel_outcome"], "forwarded", "{cancel}");
     Ok(())
 }
 

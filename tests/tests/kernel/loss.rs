@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{Result, gate, ledger};
 
-/// More events than the ring buffer of one mebibyte holds at 184 bytes each, twice over.
+/// More events than the ring buffer of one mebibyte holds at 192 bytes each, twice over.
 const EVENTS: usize = 12_000;
 
 /// More changes of writer than fit into one mebibyte at 112 bytes each, with room to spare.
@@ -77,7 +77,7 @@ fn all_accounted_for(scene: &Scene, event: &str, events: usize) -> Result {
     let events = events as u64;
     let (told, lost) = scene.agent.wait_for_all(PATIENCE * 3, |records| {
         let lost: Vec<Value> =
-            records.iter().filter(|r| r["source"] == "kernel_events").cloned().collect();
+            records.iter().filter(|r| r["lost"] == "kernel_events").cloned().collect();
         let (told, lost) = (sum(records, event), sum(&lost, "events_lost"));
         (told + lost >= events).then_some((told, lost))
     })?;
@@ -109,7 +109,7 @@ fn a_statement_whose_writers_were_lost_does_not_claim_to_know_them() -> Result {
     assert_eq!(statement["tier"], "T0", "{facts:?}\n{start}");
     scene
         .agent
-        .wait_for(|r| r["event"] == "events_lost" && r["source"] == "writer_events", PATIENCE)?;
+        .wait_for(|r| r["event"] == "events_lost" && r["lost"] == "writer_events", PATIENCE)?;
     Ok(())
 }
 

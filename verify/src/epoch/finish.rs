@@ -15,6 +15,9 @@ use crate::store::Epoch;
 use crate::tree::Who;
 use crate::walk::Tail;
 
+/// Entries between the first ones of a run.
+const NEAR_ENTRIES: u64 = 64;
+
 impl Check<'_> {
     #[expect(clippy::too_many_arguments, reason = "one caller; each is a part of its own")]
     pub(super) fn finish(
@@ -32,6 +35,12 @@ impl Check<'_> {
         self.tree.finish(self.findings);
         self.seals.finish(size, now, self.findings);
         self.sessions.finish(self.seals.ended(), self.findings);
+        for (index, finding) in std::mem::take(&mut self.cut_off) {
+            // A recovery nearby says why they have no end.
+            let recoveries = &self.facts.recoveries;
+            let known = recoveries.iter().any(|one| one.index.abs_diff(index) < NEAR_ENTRIES);
+            self.findings.add(if known { finding.weighing(Severity::Note) } else { finding });
+        }
         self.facts.finish(self.findings);
         self.report_gaps();
         self.report_values();

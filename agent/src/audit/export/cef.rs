@@ -37,7 +37,11 @@ pub fn cef(exported: &Exported<'_>) -> String {
         out.put("spid", known(&actor["pid"]));
         out.put("sproc", known(&actor["exe"]).or(known(&actor["comm"])));
         out.put("suid", known(&actor["uid"]));
-        out.labelled(3, "container", known(&actor["container"]["name"]).or(known(&actor["container"]["id"])));
+        out.labelled(
+            3,
+            "container",
+            known(&actor["container"]["name"]).or(known(&actor["container"]["id"])),
+        );
     }
     out.put("outcome", exported.field("outcome").map(plain));
     out.put("reason", exported.field("sqlstate").or(exported.field("reason")).map(plain));

@@ -50,8 +50,8 @@ pub fn ocsf(exported: &Exported<'_>) -> Value {
     }
     for (name, value) in &exported.found.object {
         match name.as_str() {
-            "time" | "v" | "event" | "actor" | "writer" | "version" | "database" | "database_user"
-            | "destination" | "source" | "application_name" => {}
+            "time" | "v" | "event" | "actor" | "writer" | "version" | "database"
+            | "database_user" | "destination" | "source" | "application_name" => {}
             _ => place(name, value, ENTRY, "", &mut event),
         }
     }
@@ -61,7 +61,8 @@ pub fn ocsf(exported: &Exported<'_>) -> Value {
         }
     }
     if let Some(leaf) = exported.leaf {
-        let fingerprint = json!({"algorithm": "SHA-256", "algorithm_id": 3, "value": hex::encode(leaf)});
+        let fingerprint =
+            json!({"algorithm": "SHA-256", "algorithm_id": 3, "value": hex::encode(leaf)});
         let attestation = json!({
             "chain_uid": exported.origin,
             "fingerprint": fingerprint,
@@ -135,17 +136,12 @@ fn actor_fields(actor: &Object, event: &mut Object) {
 }
 
 /// Puts a field where its table says, or into `unmapped`.
-fn place(
-    name: &str,
-    value: &Value,
-    table: &'static [Field],
-    prefix: &str,
-    event: &mut Object,
-) {
+fn place(name: &str, value: &Value, table: &'static [Field], prefix: &str, event: &mut Object) {
     match (path(table, name), value) {
         (Some(path @ ("dst_endpoint" | "src_endpoint")), Value::String(address)) => {
             let parts = endpoint(address);
-            let parts = parts.map_or(json!({"name": address}), |(ip, port)| json!({"ip": ip, "port": port}));
+            let parts = parts
+                .map_or(json!({"name": address}), |(ip, port)| json!({"ip": ip, "port": port}));
             set(event, path, parts);
         }
         // Microseconds in the trail, milliseconds there.

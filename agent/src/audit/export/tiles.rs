@@ -55,7 +55,9 @@ pub enum TilesError {
         expected: u64,
     },
     /// It is another log.
-    #[error("entries have another root than the checkpoint\nhint: pgward audit verify says where they differ")]
+    #[error(
+        "entries have another root than the checkpoint\nhint: pgward audit verify says where they differ"
+    )]
     OtherRoot,
 }
 

@@ -36,9 +36,9 @@ pub const ENTRY: &[Field] = table! {
         "the same in nanoseconds since boot, suspend included: intervals, order, kernel events", "when";
     5 "clock" Kind::Uint, Plain, "", "all",
         "number of the `clock` entry in force, in the agent's run", "when";
-    6 "session" Kind::Hex, Plain, "session.uid", "session_start session_end statement intent outcome denied cancel writer authentication session_mark",
+    6 "session" Kind::Hex, Plain, "session.uid", "session_start session_end statement intent outcome denied writer authentication session_mark",
         "session: run of the agent, counter", "who";
-    7 "seq" Kind::Uint, Plain, "", "session_start session_end statement intent outcome denied cancel writer authentication session_mark",
+    7 "seq" Kind::Uint, Plain, "", "session_start session_end statement intent outcome denied writer authentication session_mark",
         "number of the entry in its session, from 0 without gaps: a gap is a lost entry", "";
     8 "writer_ref" Kind::Uint, Plain, "", "intent outcome denied",
         "`seq` of the entry that names the process that wrote it; absent: that of `session_start`", "who, from where";
@@ -136,7 +136,7 @@ pub const ENTRY: &[Field] = table! {
         "keys stay out of swap and core dumps", "";
     56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock",
         "why", "result";
-    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery key failure hooks break_glass denied",
+    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery failure hooks break_glass",
         "more about it, never SQL", "result";
     58 "sessions" Kind::Uint, Plain, "", "agent_stop",
         "sessions since `agent_start`", "";
@@ -324,7 +324,7 @@ pub const ENTRY: &[Field] = table! {
         "what it was asked for", "on what";
     195 "hold" Kind::Text, Plain, "", "hold",
         "name of the hold", "";
-    200 "audit_mode" Kind::Word(words::MODES), Plain, "", "session_start break_glass",
+    200 "audit_mode" Kind::Word(words::MODES), Plain, "", "session_start",
         "when statements go: strict, group, overlap, async, default", "";
     201 "programs" Kind::Texts, Plain, "", "hooks",
         "programs and their ids", "on what";

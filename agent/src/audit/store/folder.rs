@@ -288,7 +288,7 @@ fn failed(path: &Path, operation: &'static str, errno: Errno) -> FolderError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 

@@ -13,7 +13,7 @@ use crate::audit::store::{Finished, Level, Notice, Sink, Watch};
 use crate::audit::time::Now;
 
 /// Called with each finished segment, on the store's own thread.
-pub type OnFinished = Box<dyn Fn(&Finished) + Send + Sync>;
+pub(super) type OnFinished = Box<dyn Fn(&Finished) + Send + Sync>;
 
 /// Hears of everything, and records it once there is a way into the log.
 pub(super) struct Watcher {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::{Object, ViewError, object};
+use super::{Object, ViewError, object, rfc3339, time};
+use crate::audit::time::WallNanos;
 
 /// Sessions that are followed at the same time; those that began first are let go beyond.
 const SESSIONS_MAX: usize = 200_000;
@@ -22,19 +23,20 @@ pub struct Item {
 ///
 /// A statement is given when its outcome is known, as an object with `event` `statement`: `seq`,
 /// text and writer are those of the intent, `time` is that of the outcome, `started` that of the
-/// intent. An intent without an outcome has the outcome `unknown`, and is given at the end of its
+/// intent; where there is none, that of the outcome less its duration. An intent without an outcome has the outcome `unknown`, and is given at the end of its
 /// session, or when the agent starts again, or by [`Joined::finish`]. `session_start` is given with
 /// what `authentication` adds. Everything else is given as it is.
 #[derive(Default)]
 pub struct Joined {
     sessions: HashMap<String, Session>,
-    /// Sessions in the order in which they began.
+    /// Sessions by the index of the first entry of each that was read.
     order: BTreeMap<u64, String>,
 }
 
 #[derive(Default)]
 struct Session {
-    began: u64,
+    /// Index of the first entry of it that was read.
+    followed_from: u64,
     start: Option<Object>,
     /// Identities by `seq` of the entry that names them.
     actors: BTreeMap<u64, Value>,
@@ -72,11 +74,17 @@ impl Joined {
             (Some("session_start"), Some(id)) => self.begin(index, id, object, &mut out),
             (Some(event), Some(id)) => {
                 let event = event.to_owned();
-                let session = self.sessions.entry(id.clone()).or_default();
-                session.push(index, &event, object, &mut out);
-                if event == "session_end" {
-                    self.order.remove(&session.began);
-                    self.sessions.remove(&id);
+                if !self.sessions.contains_key(&id) {
+                    // It began in a part of the log that is not read.
+                    self.follow(index, id.clone(), Session::default(), &mut out);
+                }
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.push(index, &event, entry, object, &mut out);
+                }
+                if event == "session_end"
+                    && let Some(session) = self.sessions.remove(&id)
+                {
+                    self.order.remove(&session.followed_from);
                 }
             }
             (_, _) => out.push(Item { index, object }),
@@ -92,17 +100,26 @@ impl Joined {
     }
 
     fn begin(&mut self, index: u64, id: String, object: Object, out: &mut Vec<Item>) {
+        let mut session = Session::default();
+        session.actors.extend(object.get("actor").map(|actor| (0, brief(actor))));
+        session.start = Some(object);
+        self.follow(index, id, session, out);
+    }
+
+    fn follow(&mut self, index: u64, id: String, session: Session, out: &mut Vec<Item>) {
         if self.sessions.len() >= SESSIONS_MAX
             && let Some((_, oldest)) = self.order.pop_first()
             && let Some(mut session) = self.sessions.remove(&oldest)
         {
             session.end(index, out);
         }
-        let mut session = Session { began: index, ..Session::default() };
-        session.actors.extend(object.get("actor").map(|actor| (0, brief(actor))));
-        session.start = Some(object);
         self.order.insert(index, id.clone());
-        self.sessions.insert(id, session);
+        let session = Session { followed_from: index, ..session };
+        if let Some(mut other) = self.sessions.insert(id, session) {
+            // Never of a log that an agent wrote: names of sessions are not given twice.
+            self.order.remove(&other.followed_from);
+            other.end(index, out);
+        }
     }
 
     fn drain(&mut self, index: u64, out: &mut Vec<Item>) {
@@ -111,12 +128,18 @@ impl Joined {
                 session.end(index, out);
             }
         }
-        self.sessions.clear();
     }
 }
 
 impl Session {
-    fn push(&mut self, index: u64, event: &str, mut object: Object, out: &mut Vec<Item>) {
+    fn push(
+        &mut self,
+        index: u64,
+        event: &str,
+        entry: &[u8],
+        mut object: Object,
+        out: &mut Vec<Item>,
+    ) {
         let seq = number(&object, "seq").unwrap_or_default();
         match event {
             "authentication" => {
@@ -131,21 +154,19 @@ impl Session {
             "writer" => {
                 self.actors.extend(object.get("actor").map(|actor| (seq, brief(actor))));
             }
-            "statement" => {
-                self.texts.insert(seq, self.text_of(&object));
-            }
+            "statement" => self.note_text(seq, &object),
             "intent" => {
-                if object.contains_key("text") {
-                    self.texts.insert(seq, self.text_of(&object));
-                }
+                self.note_text(seq, &object);
                 self.resolve(&mut object);
                 self.intents.insert(seq, object);
             }
             "outcome" => {
-                let done = self.joined(object);
+                self.note_text(seq, &object);
+                let done = self.joined(entry, object);
                 out.push(Item { index, object: done });
             }
             "denied" => {
+                self.note_text(seq, &object);
                 self.resolve(&mut object);
                 out.push(Item { index, object });
             }
@@ -169,23 +190,26 @@ impl Session {
         }
     }
 
-    fn text_of(&self, object: &Object) -> Object {
-        TEXT.iter()
-            .filter_map(|name| Some(((*name).to_owned(), object.get(*name)?.clone())))
-            .collect()
+    /// Remembers the text of an entry that holds one: later ones may refer to it.
+    fn note_text(&mut self, seq: u64, object: &Object) {
+        if object.contains_key("text") {
+            let field = |name: &&str| Some(((*name).to_owned(), object.get(*name)?.clone()));
+            self.texts.insert(seq, TEXT.iter().filter_map(field).collect());
+        }
     }
 
-    /// Puts in place what is referred to.
+    /// Puts in place what is referred to. A reference to what was not read stays.
     fn resolve(&self, object: &mut Object) {
-        if let Some(text) =
-            object.shift_remove("text_ref").and_then(|seq| self.texts.get(&seq.as_u64()?))
-        {
+        if let Some(text) = number(object, "text_ref").and_then(|seq| self.texts.get(&seq)) {
+            object.shift_remove("text_ref");
             for (name, value) in text {
                 object.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
-        let writer = object.shift_remove("writer_ref").and_then(|seq| seq.as_u64());
-        object.extend(self.actor(writer.unwrap_or(0)).map(|who| ("writer".to_owned(), who)));
+        if let Some(who) = self.actor(number(object, "writer_ref").unwrap_or(0)) {
+            object.shift_remove("writer_ref");
+            object.insert("writer".to_owned(), who);
+        }
         if let Some(Value::Array(shared)) = object.get_mut("shared_with") {
             for seq in shared {
                 if let Some(actor) = seq.as_u64().and_then(|number| self.actor(number)) {
@@ -199,12 +223,15 @@ impl Session {
         self.actors.get(&seq).cloned()
     }
 
-    fn joined(&mut self, mut outcome: Object) -> Object {
+    fn joined(&mut self, entry: &[u8], mut outcome: Object) -> Object {
         let intent = number(&outcome, "intent").and_then(|seq| self.intents.remove(&seq));
         let mut whole = match intent {
             Some(mut intent) => {
-                let named = ["writer_ref", "shared_with"].map(|name| outcome.contains_key(name));
-                if named.contains(&true) {
+                // Only an outcome that knows more of its writers than the intent names a tier.
+                if outcome.contains_key("tier") {
+                    for name in ["writer", "writer_ref", "shared_with", "shared_with_more"] {
+                        intent.shift_remove(name);
+                    }
                     self.resolve(&mut outcome);
                 }
                 let started = intent.get("time").cloned();
@@ -218,12 +245,19 @@ impl Session {
             }
             None => {
                 self.resolve(&mut outcome);
+                outcome.extend(started(entry, &outcome).map(|time| ("started".to_owned(), time)));
                 outcome
             }
         };
         whole.insert("event".to_owned(), "statement".into());
         whole
     }
+}
+
+/// When a statement came of which there is no intent.
+fn started(entry: &[u8], outcome: &Object) -> Option<Value> {
+    let took = number(outcome, "duration_us")?.saturating_mul(1_000);
+    Some(rfc3339(WallNanos(time(entry)?.0.saturating_sub(took))).into())
 }
 
 /// The part of an identity that each statement is shown with: enough to find the process.

@@ -57,12 +57,25 @@ pub fn object(entry: &[u8]) -> Result<Object, ViewError> {
 
 /// Kind of an entry, without the rest. `None` for kinds that are not known.
 pub fn kind(entry: &[u8]) -> Option<EventKind> {
+    EventKind::from_number(uint(entry, f::EVENT)?)
+}
+
+/// When an entry was made.
+fn time(entry: &[u8]) -> Option<WallNanos> {
+    uint(entry, f::TIME).map(WallNanos)
+}
+
+/// One of the first fields of an entry.
+fn uint(entry: &[u8], number: u8) -> Option<u64> {
     let mut decoder = Decoder::new(entry);
-    decoder.map().ok()?;
-    while decoder.u8().ok()? < f::EVENT {
-        decoder.skip().ok()?;
+    for _ in 0..decoder.map().ok()?? {
+        match decoder.u8().ok()? {
+            found if found == number => return decoder.u64().ok(),
+            found if found > number => return None,
+            _ => decoder.skip().ok()?,
+        }
     }
-    EventKind::from_number(decoder.u64().ok()?)
+    None
 }
 
 fn map(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::anchor_sql::AnchorSqlArgs;
 use super::moment::{Day, Moment, parse_day, parse_moment};
 use super::table::Column;
 use crate::audit::search::{Process, Query, Relation, Session, SqlState, Words};
@@ -424,14 +425,6 @@ pub struct BreakGlassArgs {
     /// Who approved
     #[arg(long, value_name = "NAME")]
     pub approver: String,
-}
-
-/// `pgward audit anchor-sql`
-#[derive(Debug, Args)]
-pub struct AnchorSqlArgs {
-    /// Role of the agent in that database, which may only insert
-    #[arg(long, value_name = "ROLE", default_value = crate::audit::anchors::SQL_ROLE)]
-    pub role: String,
 }
 
 /// `pgward audit reindex`

@@ -145,7 +145,8 @@ fn all(
             let one = Found { epoch: epoch.number, ..one };
             if query.fits(&one) {
                 // A statement without an outcome is given by an entry of something else.
-                let own = one.index == index && one.object.get("outcome").is_none_or(|o| o != "unknown");
+                let own =
+                    one.index == index && one.object.get("outcome").is_none_or(|o| o != "unknown");
                 line(&one, leaf.filter(|_| own))?;
             }
         }
@@ -209,7 +210,8 @@ fn raw(
             Ok(Some(record)) => {
                 progress.add(1);
                 let object = show::raw_object(epoch.number, &record);
-                let found = Found { epoch: epoch.number, index: record.index, object, session: None };
+                let found =
+                    Found { epoch: epoch.number, index: record.index, object, session: None };
                 if query.fits(&found) {
                     writeln!(to, "{}", view::line(&serde_json::Value::Object(found.object)))?;
                 }

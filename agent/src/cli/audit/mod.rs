@@ -3,6 +3,7 @@
 //! Reading is done here, from the files, with the reader of `pgward-verify`; the running agent hears of
 //! each read first, so that it is in the trail too. What changes the trail is done by the agent.
 
+mod anchor_sql;
 mod args;
 mod care;
 mod check;
@@ -20,12 +21,12 @@ mod tail;
 
 use std::io;
 
+pub use anchor_sql::AnchorSqlArgs;
 pub use args::*;
 pub use moment::{Day, Moment};
 pub use table::Column;
 
 use super::{Exit, Output};
-use crate::audit::anchors::anchor_sql;
 
 /// Does what `command` says.
 pub fn run(command: &AuditCommand, output: &mut Output<'_>) -> io::Result<Exit> {
@@ -41,9 +42,7 @@ pub fn run(command: &AuditCommand, output: &mut Output<'_>) -> io::Result<Exit> 
         AuditCommand::Keys(args) => keys::run(args, output),
         AuditCommand::Hold(command) => care::hold(command, output),
         AuditCommand::BreakGlass(args) => care::break_glass(args, output),
-        AuditCommand::AnchorSql(args) => {
-            write!(output.data, "{}", anchor_sql(&args.role)).map(|()| Exit::Done)
-        }
+        AuditCommand::AnchorSql(args) => anchor_sql::run(args, output),
         AuditCommand::Reindex(args) => read::reindex(args, output),
     }
 }

@@ -150,7 +150,7 @@ fn any_process_cancels_with_the_key_of_the_connection() -> Result {
             assert_eq!(ended["state"], "57014", "{settings}");
 
             let record = stage.cancel_number(number)?;
-            assert_eq!(record["outcome"], "forwarded", "{record}");
+            assert_eq!(record["cancel_outcome"], "forwarded", "{record}");
             assert_eq!(record["target_pid"], backend, "{record}");
             assert_eq!(record["actor"]["pid"], ended["child"], "{record}");
             let start = stage.scene.agent.wait_for(
@@ -206,14 +206,14 @@ fn guesses_are_dropped_recorded_and_bounded() -> Result {
     for (number, (pid, key)) in (1..).zip(guesses) {
         assert_eq!(stage.ask(LAST, pid, key)?, b"", "not a byte for guess {number}");
         let record = stage.cancel_number(number)?;
-        assert_eq!(record["outcome"], "refused", "{record}");
+        assert_eq!(record["cancel_outcome"], "refused", "{record}");
         assert_eq!(record["target_pid"], pid, "{record}");
         assert!(record["target_session"].is_null(), "{record}");
     }
     // Now the right one is refused as well, to this user.
     assert_eq!(stage.ask(LAST, backend, &key)?, b"");
     let record = stage.cancel_number(FAILURES_MAX + 1)?;
-    assert_eq!(record["outcome"], "refused", "{record}");
+    assert_eq!(record["cancel_outcome"], "refused", "{record}");
     assert!(stage.sleeps(backend)?, "nothing was cancelled");
     // Not to another.
     let request: String =
@@ -227,7 +227,7 @@ fn guesses_are_dropped_recorded_and_bounded() -> Result {
     interrupted(&mut session)?;
     let record = stage.cancel_number(FAILURES_MAX + 2)?;
     assert_eq!(
-        (&record["outcome"], &record["actor"]["uid"]),
+        (&record["cancel_outcome"], &record["actor"]["uid"]),
         (&json!("forwarded"), &json!(NOBODY))
     );
     // After a while it is let in again, however often it asked meanwhile.
