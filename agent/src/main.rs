@@ -19,9 +19,8 @@ fn main() -> ExitCode {
         Command::Status(args) => cli::status::run(args, output),
         Command::Config(ConfigCommand::Check(args)) => cli::check::run(args, output),
         Command::Ca(command) => cli::ca::run(command, output),
-        Command::Audit(command) => cli::audit::run(command, output),
         Command::Detach(args) => cli::detach::run(args, output),
-        Command::Log(args) => cli::log::run(args, output),
+        Command::Audit(command) => cli::audit::run(command, output),
     })
 }
 

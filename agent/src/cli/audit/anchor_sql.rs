@@ -1,19 +1,12 @@
-//! `pgward audit`
+//! `pgward audit anchor-sql`: the table of the anchor in a database.
 
 use std::io;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::{Exit, Output};
 use crate::audit::anchors::{SQL_ROLE, anchor_sql};
+use crate::cli::{Exit, Output};
 use crate::config::ROLE_BYTES_MAX;
-
-/// `pgward audit`
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// Print the SQL that makes the table of a `database` anchor
-    AnchorSql(AnchorSqlArgs),
-}
 
 /// `pgward audit anchor-sql`
 #[derive(Debug, Args)]
@@ -23,14 +16,9 @@ pub struct AnchorSqlArgs {
     pub role: String,
 }
 
-/// Carries it out.
-pub fn run(command: &AuditCommand, output: &mut Output<'_>) -> io::Result<Exit> {
-    match command {
-        AuditCommand::AnchorSql(args) => {
-            write!(output.data, "{}", anchor_sql(&args.role))?;
-            Ok(Exit::Done)
-        }
-    }
+/// Prints the SQL.
+pub(super) fn run(args: &AnchorSqlArgs, output: &mut Output<'_>) -> io::Result<Exit> {
+    write!(output.data, "{}", anchor_sql(&args.role)).map(|()| Exit::Done)
 }
 
 /// A name that can stand anywhere in the SQL, quoted: a dollar sign would end the body of a block.
@@ -58,7 +46,7 @@ mod tests {
         };
         let (mut data, mut notes) = (Vec::new(), Vec::new());
         let mut output = Output { data: &mut data, notes: &mut notes, width: None };
-        assert_eq!(run(&command, &mut output).expect("written"), Exit::Done);
+        assert_eq!(crate::cli::audit::run(&command, &mut output).expect("written"), Exit::Done);
         assert!(notes.is_empty());
         Ok(String::from_utf8(data).expect("text"))
     }
