@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pgward_verify::{Class, Options, Report, Verdict, verify_dir};
 
-use crate::log::{Field, HOST, Log, SECOND, cosign, frame, note, pair, public, vkey};
+use crate::log::{Field, HOST, Log, SECOND, SPARE_BYTES, cosign, frame, note, pair, public, vkey};
 use crate::scene::{Scene, WITNESS, WITNESS_SEED, edit, fill, key, large, sessions};
 
 /// What is expected of the verifier: the finding, the records it names if that is checked, the
@@ -475,7 +475,7 @@ fn hidden_frame() -> Scene {
 fn slack_behind_end() -> Scene {
     with(three_segments(), |scene| {
         scene.change(scene.segment(0, "log"), |bytes| {
-            let at = bytes.len() - 500;
+            let at = bytes.len() - 50;
             bytes[at..at + 6].copy_from_slice(b"hidden");
         });
     })
@@ -484,7 +484,7 @@ fn slack_behind_end() -> Scene {
 fn slack_behind_log() -> Scene {
     with(sessions(30), |scene| {
         scene.change(scene.segment(0, "log"), |bytes| {
-            let at = bytes.len() - 900;
+            let at = bytes.len() - 40;
             bytes[at] = 1;
         });
     })
@@ -712,7 +712,8 @@ fn torn() -> Scene {
         scene.change(scene.segment(0, "log"), |bytes| {
             let mut torn = Vec::new();
             frame(&mut torn, 1, &[7; 300]);
-            let at = bytes.len() - 1000;
+            let at = bytes.len() - SPARE_BYTES;
+            bytes.resize(at + 1000, 0);
             bytes[at..at + 200].copy_from_slice(&torn[..200]);
         });
     })
