@@ -28,6 +28,8 @@ pub(crate) struct Tail {
     pub(crate) length: u64,
     /// Index at which the next segment begins.
     pub(crate) index: u64,
+    /// They follow the frame that ends the segment.
+    pub(crate) ended: bool,
 }
 
 /// Where the walk over a raw segment is.
@@ -324,7 +326,7 @@ impl Check<'_> {
         if !raw.last {
             let file = self.name(path);
             let (path, offset, index) = (path.to_owned(), raw.good_end, self.tree.index());
-            self.tails.push(Tail { path, file, offset, length, index });
+            self.tails.push(Tail { path, file, offset, length, index, ended: raw.ended });
             return Ok(());
         }
         if self.writer_lives && !raw.ended {

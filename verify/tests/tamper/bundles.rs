@@ -250,7 +250,10 @@ fn no_prefix_and_no_flipped_bit_of_a_bundle_passes() {
     for bit in (0..whole.len() * 8).step_by(13) {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let near = String::from_utf8_lossy(&flipped[(bit / 8).saturating_sub(8)..whole.len().min(bit / 8 + 8)]).into_owned();
+        let near = String::from_utf8_lossy(
+            &flipped[(bit / 8).saturating_sub(8)..whole.len().min(bit / 8 + 8)],
+        )
+        .into_owned();
         assert!(!passes(&flipped), "bit {bit}, near {near:?}");
     }
 }
