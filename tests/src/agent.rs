@@ -319,7 +319,8 @@ impl Agent {
     /// What is wrong with the sessions of the trail, unless the agent itself says that it lost records.
     fn gaps(&self) -> Result<Option<String>> {
         let entries = self.entries()?;
-        if entries.iter().any(|entry| entry.is("events_lost") && entry.fields["lost"] == "records") {
+        if entries.iter().any(|entry| entry.is("events_lost") && entry.fields["lost"] == "records")
+        {
             return Ok(None);
         }
         Ok(trail::check_sessions(&entries).err().map(|error| format!("{error:#}")))

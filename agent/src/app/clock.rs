@@ -49,7 +49,7 @@ pub(super) fn start(boot_id: &str, emit: Emit) -> io::Result<ClockNumber> {
     let timer = SetTimer::new()?;
     looker.look(false);
     let run = move || loop {
-        let told_set = timer.wait();
+        let told_set = timer.wait(LOOK_EVERY);
         looker.look(told_set);
     };
     thread::Builder::new().name("clock".into()).spawn(run)?;
@@ -98,14 +98,47 @@ impl SetTimer {
         Ok(Self(timer))
     }
 
-    /// Waits until the clock is set, or for [`LOOK_EVERY`]. True: it was set.
-    fn wait(&self) -> bool {
-        let pause = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX);
+    /// Waits until the clock is set, at most that long. True: it was set.
+    fn wait(&self, at_most: Duration) -> bool {
+        let pause = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
         let mut waiting = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         if let Err(error) = poll(&mut waiting, pause) {
             debug!(%error, "poll was interrupted");
         }
         // Reading it, not the wait, says that it was cancelled, and makes it wait for the next time.
         nix::unistd::read(&self.0, &mut [0; 8]) == Err(Errno::ECANCELED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::audit::clock::Clock;
+
+    #[test]
+    fn the_timer_waits_while_nobody_sets_the_clock() {
+        let timer = SetTimer::new().expect("a timer needs no privilege");
+        assert!(!timer.wait(Duration::from_millis(1)));
+        assert!(!timer.wait(Duration::ZERO), "asked again");
+    }
+
+    #[test]
+    fn entries_are_numbered_and_the_last_is_in_force() {
+        let recorded = Arc::<Mutex<Vec<Clock>>>::default();
+        let (taken, in_force) = (recorded.clone(), ClockNumber::default());
+        let emit: Emit = Arc::new(move |record| match record {
+            LedgerRecord::Clock(clock) => taken.lock().expect("no panic").push(clock),
+            LedgerRecord::Coverage(_) | LedgerRecord::Hooks(_) => unreachable!("not of a clock"),
+        });
+        let watch = Watch::new("boot".to_owned());
+        let mut looker = Looker { watch, emit, in_force: in_force.clone() };
+        assert_eq!(in_force.load(Ordering::SeqCst), 0);
+        looker.look(false);
+        assert_eq!(in_force.load(Ordering::SeqCst), 1);
+        let recorded = recorded.lock().expect("no panic");
+        let [start] = &recorded[..] else { unreachable!("one look, {recorded:?}") };
+        assert_eq!((start.number, start.cause, start.boot_id.as_str()), (1, Cause::Start, "boot"));
     }
 }

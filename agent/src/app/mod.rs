@@ -35,9 +35,9 @@ use zeroize::Zeroizing;
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
-        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, Record,
-        SessionIds, Sink, Stamp, Tier, Trail, TrailError,
-        ledger::{self, LastHooks, Ledger, LedgerRecord, Pins, Previous},
+        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, Reach,
+        Record, SessionIds, Sink, Stamp, Tier, Trail, TrailError,
+        ledger::{self, Ledger, LedgerRecord, Pins},
         set_clock_state,
     },
     bpf::{
@@ -121,7 +121,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let cgroup = Cgroup::open(subtree)?;
     let pins = PinFolder::create(&config.bpf.pin_path)?;
     let destinations = Arc::new(Destinations::load(config)?);
-    let trail = Trail::open(&config.audit)?;
     let resolver = Resolver::new(AttribSettings {
         extra_state_roots: config.attribution.container_state_roots.clone(),
         ..AttribSettings::default()
@@ -143,23 +142,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let Loaded { maps, events, writer_events, links, tier, log: program_log, alive, undo } = loaded;
     info!(tier = tier.name(), cgroup = %cgroup.path().display(), "programs attached");
     let maps = Arc::new(maps);
-    let sink = trail.sink();
-    record_start(&sink, config, file, &cgroup, tier)?;
-
-    let boot_id = boot_id();
-    let (emit, previous, last_hooks) =
-        (ledger_emit(sink.clone()), Previous::default(), None::<LastHooks>);
-    let _clock = clock::start(&boot_id, emit.clone()).map_err(system("watching the clock"))?;
-    if let Some(gone) = ledger::at_start(last_hooks.as_ref(), found, &boot_id) {
-        warn!(action = gone.action.name(), "the hooks were gone");
-        emit(LedgerRecord::Hooks(gone));
-    }
-    let shown_at = shown_cgroup(config, &cgroup);
-    let attached = events::Attached::new(links, pins, shown_at, emit.clone());
-    let ledger = Ledger::new();
-    let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), &previous, emit)?;
-    keeper.watch().map_err(system("starting a thread"))?;
-
     let namespace_settings = namespaces::Settings {
         port: config.listen.port.get(),
         idle: config.netns.idle,
@@ -167,6 +149,25 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
+    let dialer = Dialer::new(maps.clone(), namespaces.clone());
+    let reach = Reach { destinations: &destinations, dialer: Some(dialer.clone()) };
+    let trail = Trail::open(&config.audit, &reach, Box::new(|_| {}))?;
+    let sink = trail.sink();
+    record_start(&trail, config, file, &cgroup, tier)?;
+
+    let boot_id = boot_id();
+    let emit = ledger_emit(sink.clone());
+    let _clock = clock::start(&boot_id, emit.clone()).map_err(system("watching the clock"))?;
+    if let Some(gone) = ledger::at_start(trail.last_hooks(), found, &boot_id) {
+        warn!(action = gone.action.name(), "the hooks were gone");
+        emit(LedgerRecord::Hooks(gone));
+    }
+    let shown_at = shown_cgroup(config, &cgroup);
+    let attached = events::Attached::new(links, pins, shown_at, emit.clone());
+    let ledger = Ledger::new();
+    let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), trail.previous(), emit)?;
+    keeper.watch().map_err(system("starting a thread"))?;
+
     let refusals = Refusals::new(sink.clone());
     let clerk = events::Clerk {
         identifier: identifier.clone(),
@@ -182,7 +183,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         bpf::Tier::T0 => Writers::unwatched(),
         bpf::Tier::T1 | bpf::Tier::T2 => Writers::new(writer_events, maps.clone()),
     };
-    let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let ids = Arc::new(SessionIds::new(epoch()));
     let logins = Bounds {
         failures_max: config.auth.failures_max,
@@ -379,7 +379,7 @@ impl Main<'_> {
 }
 
 fn record_start(
-    sink: &Sink,
+    trail: &Trail,
     config: &Config,
     file: &[u8],
     cgroup: &Cgroup,
@@ -394,8 +394,9 @@ fn record_start(
         config_sha256: Some(Sha256::digest(file).into()),
         tiers: tiers(tier),
         cgroup: &shown_cgroup(config, cgroup),
-        memory_locked: false,
+        memory_locked: trail.memory_locked(),
     };
+    let sink = trail.sink();
     let put = sink.record(&Stamp::agent(Now::read()), &start)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())

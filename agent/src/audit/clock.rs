@@ -219,7 +219,7 @@ impl Recorded {
         let shown = sample.now.wall.0;
         let by_ns = shown.abs_diff(before);
         let least = if sample.told_set { STEP_TOLD_MIN } else { STEP_MIN };
-        (u128::from(by_ns) >= least.as_nanos()).then(|| Step {
+        (u128::from(by_ns) >= least.as_nanos()).then_some(Step {
             by_ns,
             back: shown < before,
             before: WallNanos(before),

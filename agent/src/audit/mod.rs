@@ -40,7 +40,7 @@ pub use session::*;
 pub use statement::*;
 pub use store::{Class, NotRecorded, Put, Recorded, Sink, Ticket};
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos, clock_state, set_clock_state};
-pub use trail::{AnchorLag, Trail, TrailError, TrailStatus};
+pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;

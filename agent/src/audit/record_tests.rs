@@ -224,7 +224,10 @@ fn records_of_statements_come_back_as_given() {
         (&intent["kind"], &intent["text_state"]),
         (&json!("function_call"), &json!("malformed"))
     );
-    assert_eq!((&intent["params_left_out"], &intent["params_commitment"]), (&json!(2), &json!("06".repeat(32))));
+    assert_eq!(
+        (&intent["params_left_out"], &intent["params_commitment"]),
+        (&json!(2), &json!("06".repeat(32)))
+    );
     let denied = sample(&full, EventKind::Denied);
     assert_eq!(
         (&denied["rules"], &denied["sqlstate"]),

@@ -130,7 +130,7 @@ impl TileFolder {
 
     /// How many tiles of level 0 are stored, of at most `full`. They are written in order, so the
     /// first that is missing is searched by halving.
-    fn stored(&self, full: u64) -> u64 {
+    pub fn stored(&self, full: u64) -> u64 {
         let (mut there, mut missing) = (0, full);
         while there < missing {
             let middle = there + (missing - there) / 2;

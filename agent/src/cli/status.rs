@@ -8,8 +8,8 @@ use super::{AskArgs, Exit, Output, load};
 use crate::audit::store::Health;
 use crate::control::{Connects, Request, Response, Status, ask};
 
-/// Says how the agent is that the configuration names. A finding when it can't record, or lost
-/// records.
+/// Says how the agent is that the configuration names. A finding when it can't record, lost
+/// records, or can't say what became of a connect.
 pub fn run(args: &AskArgs, output: &mut Output<'_>) -> io::Result<Exit> {
     match load(output, &args.config)? {
         Ok(config) => run_at(&config.agent.control_socket, args.json, output),
@@ -35,14 +35,17 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     } else {
         write!(output.data, "{}", render_pairs(&pairs(&status), output.width))?;
     }
-    let store = &status.audit.store;
-    let good = store.health == Health::Good && store.lost == 0;
+    let explained = status.connects.as_ref().is_none_or(|connects| connects.unexplained == 0);
+    let good = (status.audit.store)
+        .is_some_and(|store| store.health == Health::Good && store.lost == 0)
+        && status.audit.anchors.iter().all(|anchor| anchor.alarm.is_none())
+        && explained;
     Ok(if good { Exit::Done } else { Exit::Finding })
 }
 
 fn pairs(status: &Status) -> Vec<(&str, String)> {
     let audit = &status.audit;
-    let health = match audit.store.health {
+    let health = match audit.store.map_or(Health::Gone, |store| store.health) {
         Health::Good => "good",
         Health::Full => "disk full: nothing is recorded",
         Health::Broken => "i/o error: nothing is recorded",
@@ -69,16 +72,20 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
         ("audit trail", printable(&status.audit_directory)),
         ("  state", health.to_owned()),
         ("  origin", printable(&audit.origin)),
-        ("  entries", format!("{} durable, {} lost", audit.store.entries, audit.store.lost)),
-        ("  bytes", format!("{} of {}", audit.store.used_bytes, audit.quota_bytes)),
-        ("  seal lag", seconds(audit.seal_lag_ms)),
+        ("  seal lag", audit.seal_lag_ms.map_or_else(|| "no seal yet".to_owned(), seconds)),
     ];
+    if let Some(store) = &audit.store {
+        let entries = format!("{} durable, {} lost", store.entries, store.lost);
+        pairs.push(("  entries", entries));
+        pairs.push(("  bytes", format!("{} of {}", store.used_bytes, audit.quota_bytes)));
+    }
+    if let Some(error) = &audit.checkpoint_error {
+        pairs.push(("  checkpoint", printable(error)));
+    }
     pairs.extend(audit.anchors.iter().map(|anchor| {
-        let lag = seconds(anchor.lag_ms);
-        let text = match &anchor.error {
-            None => format!("{}: {lag}", printable(&anchor.name)),
-            Some(error) => format!("{}: {lag}; {}", printable(&anchor.name), printable(error)),
-        };
+        let trouble = anchor.alarm.as_ref().or(anchor.error.as_ref());
+        let trouble = trouble.map_or_else(String::new, |text| format!("; {}", printable(text)));
+        let text = format!("{}: {}{trouble}", printable(&anchor.name), seconds(anchor.lag_ms));
         ("  anchor lag", text)
     }));
     if let Some(connects) = &status.connects {
@@ -95,6 +102,6 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
 }
 
 /// A lag for people.
-fn seconds(lag_ms: Option<u64>) -> String {
-    lag_ms.map_or_else(|| "never".to_owned(), |lag| format!("{}.{} s", lag / 1000, lag / 100 % 10))
+fn seconds(lag_ms: u64) -> String {
+    format!("{}.{} s", lag_ms / 1000, lag_ms / 100 % 10)
 }

@@ -192,11 +192,12 @@ feed:2     8  -                 0  web        10.0.0.5:5432  -              -   
 
 #[test]
 fn status_finds_a_log_that_does_not_record() {
-    for (health, lost, exit, shown) in [
-        ("good", 0, Exit::Done, "  state       good\n  origin      pgward/6f1c/1\n"),
-        ("good", 0, Exit::Done, "  entries     5 durable, 0 lost\n  bytes       6 of 70\n"),
-        ("full", 0, Exit::Finding, "  state       disk full: nothing is recorded\n"),
-        ("good", 2, Exit::Finding, "  entries     5 durable, 2 lost\n"),
+    for (health, lost, unexplained, exit, shown) in [
+        ("good", 0, 0, Exit::Done, "  state       good\n  origin      pgward/6f1c/1\n"),
+        ("good", 0, 0, Exit::Done, "  entries     5 durable, 0 lost\n  bytes       6 of 70\n"),
+        ("full", 0, 0, Exit::Finding, "  state       disk full: nothing is recorded\n"),
+        ("good", 2, 0, Exit::Finding, "  entries     5 durable, 2 lost\n"),
+        ("good", 0, 1, Exit::Finding, "0 allowed, 0 open, 1 unexplained\n"),
     ] {
         let status = json!({"response": "status", "status": {
             "version": "0.1.0", "pid": 1, "since": "2026-02-28T23:59:58.000000000Z",
@@ -205,10 +206,13 @@ fn status_finds_a_log_that_does_not_record() {
             "logins_throttled": 0, "cancels_dropped": 7, "namespaces": 1,
             "audit_directory": "/var/lib/pgward/audit",
             "audit": {"origin": "pgward/6f1c/1", "quota_bytes": 70, "seal_lag_ms": 8_250,
+                "checkpoint": 4, "checkpoint_error": "no \u{1b}[31m space",
                 "store": {"health": health, "level": "low", "used_bytes": 6, "entries": 5,
                     "batches": 4, "lost": lost},
-                "anchors": [{"name": "share", "lag_ms": 900, "error": null},
-                    {"name": "w", "lag_ms": null, "error": "connection\u{1b}[31m refused"}]},
+                "anchors": [anchor("share", 900, None), anchor("w", 61_000, Some("no route"))]},
+            "connects": {"ledger": "00000000000000ff", "seen": 9 + unexplained, "intercepted": 4,
+                "refused": 3, "failed": 2, "allowed": 0, "open": 0, "unexplained": unexplained,
+                "refusals": {"sessions_max": 3}, "failures": {"silent_probe": 2}},
             "counters": {"redirected": 4}}});
         let status: &'static str = status.to_string().leak();
         let asked = with_agent(status, |s, output| status::run_at(s, false, output));
@@ -217,11 +221,14 @@ fn status_finds_a_log_that_does_not_record() {
         assert!(asked.data.contains("redirected    4\n"), "{}", asked.data);
         for lag in [
             "  seal lag    8.2 s\n",
+            "  checkpoint  no \\u{1b}[31m space\n",
             "  anchor lag  share: 0.9 s\n",
-            "  anchor lag  w: never; connection\\u{1b}[31m refused\n",
+            "  anchor lag  w: 61.0 s; no route\n",
         ] {
             assert!(asked.data.contains(lag), "{}", asked.data);
         }
+        let connects = "seen: 4 intercepted, 3 refused, 2 failed, 0 allowed, 0 open";
+        assert!(asked.data.contains(connects), "{}", asked.data);
         assert!(
             asked.data.contains("logins        2 failed, 3 refused, 0 throttled\n"),
             "{}",
@@ -231,7 +238,35 @@ fn status_finds_a_log_that_does_not_record() {
         let asked = with_agent(status, |s, output| status::run_at(s, true, output));
         let value: serde_json::Value = serde_json::from_str(&asked.data).expect("JSON");
         assert_eq!(value["audit"]["store"]["lost"], lost);
+        assert_eq!(value["connects"]["failures"]["silent_probe"], 2);
         assert_eq!((&value["logins_refused"], &value["cancels_dropped"]), (&json!(3), &json!(7)));
+    }
+}
+
+/// How an anchor without an alarm is.
+fn anchor(name: &str, lag_ms: u64, error: Option<&str>) -> serde_json::Value {
+    json!({"name": name, "kind": "file", "size": 4, "copied": 5, "lag_ms": lag_ms,
+        "error": error, "failures": 0, "busy_ms": null, "alarm": null})
+}
+
+#[test]
+fn status_finds_what_an_anchor_holds_against_the_agent() {
+    let mut witness = anchor("w", 900, None);
+    for (alarm, exit) in [(json!(null), Exit::Done), (json!("another log"), Exit::Finding)] {
+        witness["alarm"] = alarm;
+        let status = json!({"response": "status", "status": {
+            "version": "0.1.0", "pid": 1, "since": "2026-02-28T23:59:58.000000000Z",
+            "cgroup": "root", "tiers": [], "workers": 2, "sessions": 1, "sessions_total": 4,
+            "statements_total": 9, "namespaces": 1, "audit_directory": "/a",
+            "audit": {"origin": "o", "quota_bytes": 70, "seal_lag_ms": null, "checkpoint": null,
+                "checkpoint_error": null, "anchors": [witness],
+                "store": {"health": "good", "level": "low", "used_bytes": 6, "entries": 5,
+                    "batches": 4, "lost": 0}},
+            "counters": {}}});
+        let status: &'static str = status.to_string().leak();
+        let asked = with_agent(status, |s, output| status::run_at(s, false, output));
+        assert_eq!(asked.exit, exit, "{}", asked.data);
+        assert!(asked.data.contains("  seal lag    no seal yet\n"), "{}", asked.data);
     }
 }
 

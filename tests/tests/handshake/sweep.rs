@@ -23,6 +23,9 @@ fn a_secret_that_is_recorded_is_found_when_the_guard_ends() -> Result {
     drop((bpffs, cgroup));
     let told = format!("{:#}", end.expect_err("the canary is found"));
     assert!(told.contains("secret in") && told.contains("the canary, as it is"), "{told}");
-    assert!(told.contains("of the audit trail") && told.contains("/audit/epoch-1/segment-"), "{told}");
+    assert!(
+        told.contains("of the audit trail") && told.contains("/audit/epoch-1/segment-"),
+        "{told}"
+    );
     Ok(())
 }

@@ -17,6 +17,9 @@ use crate::{Result, gate};
 /// More connections than any backlog of the agent takes.
 const OVERFLOW: usize = 5000;
 
+/// Agents killed under load.
+const KILLS: usize = 4;
+
 fn server() -> Result<ScriptedServer> {
     ScriptedServer::start((Ipv4Addr::LOCALHOST, 0))
 }
@@ -266,6 +269,39 @@ fn what_a_killed_agent_had_in_hand_has_a_name_at_the_next_start() -> Result {
 }
 
 #[test]
+fn accounts_close_over_agents_that_are_killed_under_load() -> Result {
+    gate!();
+    let server = server()?;
+    let mut scene = Scene::new("storm", server.address().port())?;
+    let folder = tempfile::tempdir()?;
+    let until = folder.path().join("until");
+    let until_option = format!("until={}", until.display());
+    let (address, mark) = (server.address().to_string(), format!("mark={}", mark("storm")));
+    let arguments = ["crowd", &address, "threads=6", "each=20", &mark, &until_option];
+    let mut client = scene::client(&arguments)?;
+    scene.cgroup.enter(&mut client)?;
+    let mut client = client.stdout(Stdio::null()).spawn()?;
+    let mut seen = 0;
+    for _ in 0..KILLS {
+        wait::until_true("connects", PATIENCE, || {
+            let account = scene.agent.connects()?;
+            check_closes(&account)?;
+            let more = number(&account, "seen") > seen + 50;
+            seen = if more { number(&account, "seen") } else { seen };
+            Ok(more)
+        })?;
+        scene.agent.kill()?;
+        scene.agent.start_process(None)?;
+    }
+    std::fs::write(&until, "")?;
+    ensure!(client.wait()?.success(), "the crowd failed");
+    let seen = scene.agent.connects()?["seen"].as_u64().context("seen")?;
+    let account = settled(&scene.agent, usize::try_from(seen)?)?;
+    ensure!(number(&account, "intercepted") + number(&account, "failed") > 0, "{account}");
+    stop(&mut scene, usize::try_from(seen)?)
+}
+
+#[test]
 fn detaching_begins_a_new_ledger_and_is_said() -> Result {
     gate!();
     let server = server()?;
@@ -283,4 +319,26 @@ fn detaching_begins_a_new_ledger_and_is_said() -> Result {
     let after = settled(&scene.agent, 3)?;
     assert_ne!(before["ledger"], after["ledger"]);
     stop(&mut scene, 3)
+}
+
+#[test]
+fn pins_that_are_removed_by_hand_are_said_and_go_with_the_agent() -> Result {
+    gate!();
+    let server = server()?;
+    let mut scene = Scene::new("unpinned", server.address().port())?;
+    let links = scene.bpffs.path().join("pgward/links");
+    for pin in std::fs::read_dir(&links)? {
+        std::fs::remove_file(pin?.path())?;
+    }
+    wait::until_true("the agent to say that its pins are gone", PATIENCE, || {
+        Ok(scene.agent.stderr().contains("pins were removed"))
+    })?;
+    knock(&scene, &server, 2)?;
+    settled(&scene.agent, 2)?;
+    ensure!(server.accepted() == 0, "the hooks work until the agent ends");
+    stop(&mut scene, 2)?;
+    wait::until_true("connects that go direct", PATIENCE, || {
+        knock(&scene, &server, 1)?;
+        Ok(server.accepted() > 0)
+    })
 }

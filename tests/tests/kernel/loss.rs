@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{Result, gate, ledger};
 
-/// More events than the ring buffer of one mebibyte holds at 184 bytes each, twice over.
+/// More events than the ring buffer of one mebibyte holds at 192 bytes each, twice over.
 const EVENTS: usize = 12_000;
 
 /// More changes of writer than fit into one mebibyte at 112 bytes each, with room to spare.

@@ -113,6 +113,16 @@ pub trait Signer {
     fn sign(&self, message: &[u8]) -> Signature;
 }
 
+impl<S: Signer + ?Sized> Signer for std::sync::Arc<S> {
+    fn public_key(&self) -> [u8; 32] {
+        S::public_key(self)
+    }
+
+    fn sign(&self, message: &[u8]) -> Signature {
+        S::sign(self, message)
+    }
+}
+
 /// State of a log that is worth signing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -28,7 +28,8 @@ pub(super) const FAILED: [Counter; 5] = [
 ///
 /// A connect passes from counter to counter while they are read. They are to be read against its course, the last first, so
 /// that one on its way is missing in what is read early and present in what is read late, and differences are never negative:
-/// the agent's [`Tally`], `handed_over` and [`FAILED`], `waiting`, `syn_made`, `redirected`, refusals, `last`, `connect_seen`.
+/// the agent's [`Tally`], `handed_over` and what fails before it, `waiting`, `syn_made`, `redirected`, refusals,
+/// `last`, `connect_seen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelSide {
     /// Which ledger it is.

@@ -53,7 +53,7 @@ use super::{WallNanos, clock::Clock};
 
 pub use account::{Account, KernelSide};
 pub use hooks::{Hooks, HooksAction, LastHooks, Pins, Program, at_start};
-pub use resume::{Carried, Previous, Resumed, Tail, resume};
+pub use resume::{Carried, Previous, Resumed, Seen, Tail, resume};
 pub use tally::{Connect, Failure, Ledger, Tally};
 
 /// What the threads of `app::coverage` and `app::clock` have to record.
@@ -93,7 +93,7 @@ pub struct Coverage {
     pub since: WallNanos,
     /// Field 105: failed connects by name, in the order of names. At most [`NAMES_MAX`].
     pub failures: Vec<Named>,
-    /// Field 106: refused connects by name, likewise. The next agent needs the names: those of the kernel side it reads from
+    /// Field 107: refused connects by name, likewise. The next agent needs the names: those of the kernel side it reads from
     /// the counters, the others it carries on.
     pub refusals: Vec<Named>,
 }

@@ -15,15 +15,52 @@ use crate::audit::WallNanos;
 /// ledger.
 const BY_HAND: &str = "no_identity";
 
-/// What the trail says of the agent before.
-#[derive(Clone, Debug, Default)]
+/// What the trail says of the agent before. It is shown entries in their order, all or only the last ones, from a `coverage`
+/// entry on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Previous {
     /// Its last `coverage` entry.
     pub coverage: Option<Coverage>,
     /// The entries behind that.
     pub tail: Tail,
-    /// Whether an `agent_stop` is among them.
+    /// Whether it ended with an `agent_stop`.
     pub stopped: bool,
+}
+
+/// An entry of the trail that matters to the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// `agent_start`
+    AgentStart,
+    /// `agent_stop`
+    AgentStop,
+    /// `coverage`
+    Coverage(Coverage),
+    /// `session_start`, or `cancel`
+    Intercepted,
+    /// `refused`
+    Refused {
+        /// Its reason.
+        reason: &'a str,
+        /// How many connects it stands for.
+        count: u64,
+    },
+}
+
+impl Previous {
+    /// Shows it the next entry.
+    pub fn saw(&mut self, entry: Seen<'_>) {
+        match entry {
+            Seen::AgentStart => self.stopped = false,
+            Seen::AgentStop => self.stopped = true,
+            Seen::Coverage(coverage) => {
+                self.coverage = Some(coverage);
+                self.tail = Tail::default();
+            }
+            Seen::Intercepted => self.tail.intercepted(),
+            Seen::Refused { reason, count } => self.tail.refused(reason, count),
+        }
+    }
 }
 
 /// Entries about connects behind the last `coverage`, counted. An end may have been counted in that `coverage` and recorded

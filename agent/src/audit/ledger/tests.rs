@@ -86,15 +86,15 @@ impl Model {
         match how % 6 {
             0 => {
                 connect.session();
-                self.trail.tail.intercepted();
+                self.trail.saw(Seen::Intercepted);
             }
             1 => {
                 connect.cancel();
-                self.trail.tail.intercepted();
+                self.trail.saw(Seen::Intercepted);
             }
             2 => {
                 connect.refused("sessions_max");
-                self.trail.tail.refused("sessions_max", 1);
+                self.trail.saw(Seen::Refused { reason: "sessions_max", count: 1 });
             }
             3 => connect.failed(Failure::SilentProbe),
             4 => connect.failed(Failure::ClientGone),
@@ -115,8 +115,7 @@ impl Model {
 
     fn write_coverage(&mut self) -> Coverage {
         let coverage = self.coverage();
-        self.trail =
-            Previous { coverage: Some(coverage.clone()), tail: Tail::default(), stopped: false };
+        self.trail.saw(Seen::Coverage(coverage.clone()));
         coverage
     }
 
@@ -126,7 +125,7 @@ impl Model {
         self.backlog = 0;
         self.account.agent_stops(&self.ledger, &self.kernel);
         self.write_coverage();
-        self.trail.stopped = true;
+        self.trail.saw(Seen::AgentStop);
         self.start();
     }
 
@@ -137,6 +136,7 @@ impl Model {
 
     fn start(&mut self) -> Resumed {
         let resumed = resume(&self.trail, &self.kernel, WallNanos(9));
+        self.trail.saw(Seen::AgentStart);
         self.account = Account::new(resumed.carried.clone());
         // Guards of the agent before count for nobody.
         self.ledger = Ledger::new();
@@ -282,6 +282,26 @@ fn an_agent_that_stops_ends_what_it_has() {
 }
 
 #[test]
+fn what_a_trail_shows_is_counted_from_its_last_account_on() {
+    let mut previous = Previous::default();
+    let refused = |reason| Seen::Refused { reason, count: 2 };
+    previous.saw(Seen::Intercepted);
+    previous.saw(Seen::Coverage(Coverage { seen: 9, ..Coverage::default() }));
+    let before = previous.clone();
+    for reason in ["no_identity", "abandoned", "not_sent", "refused_namespace", "handover_full"] {
+        previous.saw(refused(reason));
+    }
+    assert_eq!(previous, before, "by hand, or known from the kernel side's counters");
+    previous.saw(refused("sessions_max"));
+    previous.saw(Seen::Intercepted);
+    previous.saw(Seen::AgentStop);
+    assert_eq!((previous.tail.intercepted, sum(&previous.tail.refusals)), (1, 2));
+    assert!(previous.stopped);
+    previous.saw(Seen::AgentStart);
+    assert!(!previous.stopped);
+}
+
+#[test]
 fn a_guard_that_outlives_its_agent_counts_nothing() {
     let mut model = busy();
     let late = model.held.pop().expect("one in hand");
@@ -297,7 +317,7 @@ fn an_end_that_was_counted_and_is_recorded_behind_the_coverage_breaks_no_sum() {
     let mut model = busy();
     model.write_coverage();
     for _ in 0..4 {
-        model.trail.tail.intercepted(); // once too often, and more than there ever were
+        model.trail.saw(Seen::Intercepted); // once too often, and more than there ever were
     }
     model.start();
     model.backlog = 0;

@@ -6,8 +6,8 @@ use super::{Item, Joined, Value, ViewError, kind, object};
 use crate::audit::samples::*;
 use crate::audit::schema::{ACTOR, EventKind};
 use crate::audit::{
-    Authentication, BoundLeg, Denied, Done, Encoded, EndReason, Handshake, HandshakeKind,
-    Intent, Introduced, Now, Of, Outcome, Parameter, Parameters, Record, SessionEnd, SessionId,
+    Authentication, BoundLeg, Denied, Done, Encoded, EndReason, Handshake, HandshakeKind, Intent,
+    Introduced, Now, Of, Outcome, Parameter, Parameters, Record, SessionEnd, SessionId,
     SessionMark, Stamp, StatementKind, Text, TextState, Tier, WallNanos, What, Writer, Writers,
 };
 
@@ -149,11 +149,7 @@ fn texts_are_put_where_they_are_referred_to() {
         2,
         &Introduced {
             kind: StatementKind::Parse,
-            text: Text {
-                commitment: Some([4; 32]),
-                full_bytes: Some(13),
-                ..held(b"select 'ab")
-            },
+            text: Text { commitment: Some([4; 32]), full_bytes: Some(13), ..held(b"select 'ab") },
             text_state: TextState::Exact,
             client_encoding: Some(b"LATIN1"),
             name: b"s",
@@ -395,13 +391,12 @@ fn an_event_of_a_later_version_in_a_session_is_given_at_once() {
 
 #[test]
 fn binary_and_bytes_that_are_no_text_are_base64() {
-    let parameters = [
-        Parameter { format: 1, ..parameter(clear(b"text")) },
-        parameter(clear(b"\xff")),
-    ];
+    let parameters =
+        [Parameter { format: 1, ..parameter(clear(b"text")) }, parameter(clear(b"\xff"))];
     let mut reader = Reader::default();
     reader.session();
-    let asked = What { parameters: Parameters::Listed(&parameters, None), ..what(b"select '\xe9'") };
+    let asked =
+        What { parameters: Parameters::Listed(&parameters, None), ..what(b"select '\xe9'") };
     reader.take(2, &Intent { what: asked });
     reader.take(3, &done(Of::Intent(2, None)));
     reader.take(4, &Intent { what: What { text: referred(2), ..what(b"") } });

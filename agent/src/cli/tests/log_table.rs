@@ -94,7 +94,8 @@ fn sample_log() -> String {
     let _ = old.stamp(NOW); // its start is in an earlier file
     let writer = Writers { writer: old.next(), ..writer };
     log.write(&old.stamp(NOW), &Writer { actor: &other, tier: Tier::T2 });
-    let unknown = What { text: Text::default(), text_state: TextState::Unknown, writer, ..what(b"") };
+    let unknown =
+        What { text: Text::default(), text_state: TextState::Unknown, writer, ..what(b"") };
     log.statement(&mut old, unknown, Done { outcome: Outcome::Unfinished, tag: b"", ..select });
     let refused = Refused {
         reason: "refused_storage",

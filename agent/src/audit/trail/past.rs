@@ -1,0 +1,121 @@
+//! What the log says of the runs before.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use pgward_verify::cbor::{Entry, Value};
+use pgward_verify::store::{Epoch, ReadError};
+
+use crate::audit::chain::{LastSeal, SealKind};
+use crate::audit::ledger::{Coverage, HooksAction, LastHooks, Named, Previous, Seen};
+use crate::audit::schema::{EventKind, f};
+use crate::audit::time::WallNanos;
+
+/// Segments that are looked at, from the newest: a seal comes every few seconds, an account of
+/// connects every minute.
+const SEGMENTS_MAX: usize = 8;
+
+/// What a run goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The last seal.
+    pub(super) seal: Option<LastSeal>,
+    /// The account of connects.
+    pub(super) previous: Previous,
+    /// The last word about hooks.
+    pub(super) hooks: Option<LastHooks>,
+}
+
+/// Reads the end of an epoch that nobody writes.
+pub(super) fn read(directory: &Path, epoch: u64) -> Result<Past, ReadError> {
+    let epoch = Epoch::open(directory.join(format!("epoch-{epoch}")), epoch)?;
+    let pieces = epoch.pieces();
+    let mut found = Past::default();
+    for back in 1..=pieces.len().min(SEGMENTS_MAX) {
+        let from = pieces[pieces.len() - back].first;
+        found = read_from(&epoch, from)?;
+        if found.seal.is_some() && found.previous.coverage.is_some() && found.hooks.is_some() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn read_from(epoch: &Epoch, from: u64) -> Result<Past, ReadError> {
+    let mut past = Past::default();
+    let mut boot_id = String::new();
+    let mut entries = epoch.entries_from(from);
+    while let Some(record) = entries.next()? {
+        // What does not decode is for `verify` to report; nothing is concluded from it.
+        if let Ok(entry) = Entry::decode(record.bytes) {
+            past.note(&entry, &mut boot_id);
+        }
+    }
+    Ok(past)
+}
+
+impl Past {
+    fn note(&mut self, entry: &Entry<'_>, boot_id: &mut String) {
+        let number = |field: u8| entry.uint(field.into());
+        let text = |field: u8| entry.text(field.into()).unwrap_or_default().to_owned();
+        match EventKind::from_number(entry.event()) {
+            Some(EventKind::Seal) => {
+                let kind = number(f::SEAL_KIND).and_then(SealKind::of_number);
+                let next = entry.array::<32>(f::SEAL_NEXT.into());
+                if let (Some(number), Some(kind), Some(next)) = (number(f::SEAL_NUMBER), kind, next)
+                {
+                    self.seal = Some(LastSeal { number, kind, next: *next });
+                }
+            }
+            Some(EventKind::AgentStart) => {
+                *boot_id = text(f::BOOT_ID);
+                self.previous.saw(Seen::AgentStart);
+            }
+            Some(EventKind::AgentStop) => self.previous.saw(Seen::AgentStop),
+            Some(EventKind::Coverage) => self.previous.saw(Seen::Coverage(coverage(entry))),
+            Some(EventKind::SessionStart | EventKind::Cancel) => {
+                self.previous.saw(Seen::Intercepted);
+            }
+            Some(EventKind::Refused) => {
+                let count = number(f::COUNT).unwrap_or(1);
+                self.previous.saw(Seen::Refused { reason: &text(f::REASON), count });
+            }
+            Some(EventKind::Hooks) => {
+                if let Some(action) = HooksAction::named(&text(f::ACTION)) {
+                    let cgroup = text(f::CGROUP);
+                    self.hooks = Some(LastHooks { action, boot_id: boot_id.clone(), cgroup });
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn coverage(entry: &Entry<'_>) -> Coverage {
+    let number = |field: u8| entry.uint(field.into()).unwrap_or_default();
+    Coverage {
+        seen: number(f::SEEN),
+        intercepted: number(f::INTERCEPTED),
+        refused: number(f::REFUSED),
+        failed: number(f::FAILED),
+        allowed: number(f::ALLOWED),
+        open: number(f::OPEN),
+        unexplained: number(f::UNEXPLAINED),
+        connect_base: number(f::CONNECT_BASE),
+        ledger: number(f::LEDGER),
+        since: WallNanos(number(f::SINCE)),
+        failures: named(entry, f::FAILURES),
+        refusals: named(entry, f::REFUSALS),
+    }
+}
+
+fn named(entry: &Entry<'_>, field: u8) -> Vec<Named> {
+    let Some(Value::Array(all)) = entry.get(field.into()) else { return Vec::new() };
+    all.iter()
+        .filter_map(|value| {
+            let Value::Map(map) = value else { return None };
+            let name = map.get(0).and_then(Value::text)?.to_owned();
+            Some(Named { name: Cow::Owned(name), count: map.get(1).and_then(Value::uint)? })
+        })
+        .collect()
+}
