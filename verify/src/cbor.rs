@@ -122,6 +122,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The bytes of a byte string only.
+    pub fn byte_string(self) -> Option<&'a [u8]> {
+        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+
     /// The text, if it is one.
     pub fn text(self) -> Option<&'a str> {
         if let Self::Text(text) = self { Some(text) } else { None }
@@ -231,6 +236,7 @@ struct Head<'a> {
     seq: Option<u64>,
     intent: Option<u64>,
     values: Option<u64>,
+    mode: Option<u64>,
 }
 
 /// A session's identifier.
@@ -270,6 +276,7 @@ impl<'a> Entry<'a> {
                 7 => head.seq = Some(cursor.value(0)?.uint().ok_or_else(wrong)?),
                 18 => head.intent = Some(cursor.value(0)?.uint().ok_or_else(wrong)?),
                 23 => head.values = Some(cursor.value(0)?.uint().ok_or_else(wrong)?),
+                200 => head.mode = Some(cursor.value(0)?.uint().ok_or_else(wrong)?),
                 _ => cursor.check(1)?,
             }
             debug_assert!(cursor.at > at);
@@ -288,6 +295,7 @@ impl<'a> Entry<'a> {
             seq: head.seq,
             intent: head.intent,
             values: head.values,
+            mode: head.mode,
         };
         Ok(Self { bytes, fields: &bytes[start..end], count, head })
     }
@@ -347,6 +355,11 @@ impl<'a> Entry<'a> {
         self.head.values
     }
 
+    /// Field 200: number of the mode in which statements wait for the disk.
+    pub fn mode(&self) -> Option<u64> {
+        self.head.mode
+    }
+
     /// The value of a field.
     pub fn get(&self, field: u64) -> Option<Value<'a>> {
         find(self.fields, self.count, field)
@@ -385,6 +398,7 @@ struct Loose<'a> {
     seq: Option<u64>,
     intent: Option<u64>,
     values: Option<u64>,
+    mode: Option<u64>,
 }
 
 fn fields<'a>(bytes: &'a [u8], count: u64) -> impl Iterator<Item = (u64, Value<'a>)> + use<'a> {

@@ -5,12 +5,15 @@
 //! frame   payload bytes u32 | CRC32C of (type, payload) u32 | type u8 | payload
 //! ```
 //!
-//! All integers are big-endian. Eight zero bytes where a frame would begin end what was written.
+//! Frames come in this order: an edge, unless it is the first segment; then batches, each of
+//! entries (with values behind those that have some) and a trailer; an end if the segment was
+//! finished. All integers are big-endian. Eight zero bytes where a frame would begin end what was written.
 
 use std::io;
 use std::path::Path;
 
 use crate::bytes::Window;
+use crate::cbor::ENTRY_BYTES_MAX;
 use crate::merkle::Hash;
 
 /// Bytes of the header of a `.log`, `.pack` or `.values` file.
@@ -23,6 +26,8 @@ pub const PAYLOAD_BYTES_MAX: usize = (16 << 20) + (64 << 10);
 pub const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Most bytes of an origin.
 pub const ORIGIN_BYTES_MAX: usize = 255;
+/// Most bytes whose check sums are tried while looking for the next sound frame.
+const SEARCH_BYTES_MAX: u64 = 1 << 30;
 /// A segment ends where its tree size reaches a multiple of this.
 pub const SEGMENT_ENTRIES: u64 = 65_536;
 
@@ -37,6 +42,9 @@ pub enum Kind {
     Trailer,
     /// Tree size and root; ends the segment.
     End,
+    /// Roots of the complete subtrees at the first index, largest first; directly behind the
+    /// header, or absent.
+    Edge,
     /// A number that this version does not know.
     Unknown(u8),
 }
@@ -48,6 +56,7 @@ impl From<u8> for Kind {
             2 => Self::Values,
             3 => Self::Trailer,
             4 => Self::End,
+            5 => Self::Edge,
             other => Self::Unknown(other),
         }
     }
@@ -166,6 +175,38 @@ impl Frames {
     /// Place of the first byte from here on that is not zero.
     pub fn first_nonzero(&mut self) -> io::Result<Option<u64>> {
         self.window.first_nonzero()
+    }
+
+    /// Looks behind a broken frame for the next sound one: its place, if there is one.
+    ///
+    /// A client's text may look like a frame; then what follows does not fit and is found.
+    pub fn find_sound(&mut self) -> io::Result<Option<u64>> {
+        let mut budget = SEARCH_BYTES_MAX;
+        loop {
+            self.skip(1)?;
+            let head = self.window.peek(FRAME_HEAD_BYTES)?;
+            let Ok(head) = <[u8; FRAME_HEAD_BYTES]>::try_from(head) else { return Ok(None) };
+            let count = be32(&head) as usize;
+            let bytes_max = match Kind::from(head[8]) {
+                Kind::Entry => ENTRY_BYTES_MAX,
+                Kind::Values => PAYLOAD_BYTES_MAX,
+                Kind::Trailer => 48,
+                Kind::End => 40,
+                Kind::Edge => 64 * 32,
+                Kind::Unknown(_) => 0,
+            };
+            let whole = FRAME_HEAD_BYTES + count;
+            let fits = self.window.offset() + whole as u64 <= self.bytes;
+            if count == 0 || count > bytes_max || !fits {
+                continue;
+            }
+            let Some(rest) = budget.checked_sub(whole as u64) else { return Ok(None) };
+            budget = rest;
+            let frame = self.window.peek(whole)?;
+            if frame.len() == whole && crc32c::crc32c(&frame[8..]) == be32(&head[4..]) {
+                return Ok(Some(self.window.offset()));
+            }
+        }
     }
 
     /// Steps over `count` bytes, or to the end of the file.

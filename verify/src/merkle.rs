@@ -84,18 +84,33 @@ impl Edge {
     /// Appends a complete subtree of 2^`level` leaves. Returns false, and changes nothing, if the
     /// tree does not end at a multiple of that.
     pub fn push_subtree(&mut self, level: u32, root: Hash) -> bool {
+        self.push_watched(level, root, |_, _, _| {})
+    }
+
+    /// Appends a complete subtree and shows each complete subtree that this forms, itself first:
+    /// its level, its number among those of its level, its root.
+    pub(crate) fn push_watched(
+        &mut self,
+        level: u32,
+        root: Hash,
+        mut formed: impl FnMut(u32, u64, &Hash),
+    ) -> bool {
         let Some(width) = 1u64.checked_shl(level) else { return false };
         let Some(size) = self.size.checked_add(width) else { return false };
         if !self.size.is_multiple_of(width) {
             return false;
         }
         let mut root = root;
+        let mut level = level;
         let mut left = self.size >> level;
+        formed(level, left, &root);
         while left & 1 == 1 {
             // A set bit of the size has its subtree on the stack.
             let Some(sibling) = self.roots.pop() else { return false };
             root = node_hash(&sibling, &root);
             left >>= 1;
+            level += 1;
+            formed(level, left, &root);
         }
         self.roots.push(root);
         self.size = size;
@@ -110,14 +125,6 @@ impl Edge {
             root = node_hash(left, &root);
         }
         root
-    }
-
-    /// Root of the complete subtree of 2^`level` leaves that ends here, if one does.
-    pub fn last_subtree(&self, level: u32) -> Option<Hash> {
-        // The last root on the stack has exactly as many leaves as the lowest set bit.
-        (self.size != 0 && self.size.trailing_zeros() == level)
-            .then(|| self.roots.last().copied())
-            .flatten()
     }
 }
 

@@ -65,7 +65,7 @@ impl Segment {
                     }
                     Some(_) | None => break,
                 },
-                Kind::Values => {}
+                Kind::Values | Kind::Edge => {}
                 Kind::End | Kind::Unknown(_) => break,
             }
         }
@@ -90,6 +90,12 @@ impl Segment {
     /// Its last good trailer.
     pub fn last_trailer(&self) -> Option<Trailer> {
         self.last_trailer
+    }
+
+    /// Ends reading before an index: the next segment holds it again. That is so behind a crash,
+    /// when the last batch was written once more.
+    pub(crate) fn limit(&mut self, index: u64) {
+        self.end = self.end.min(index);
     }
 
     /// Goes to an entry.

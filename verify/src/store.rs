@@ -4,14 +4,12 @@
 //! bundles for damage, and leaves hashes, seals and signatures to the verifier. What it cannot
 //! read is an error that names the place; reading then goes on with the next segment.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::frame::{HEADER_BYTES, SegmentHeader};
 use crate::pack::Pack;
-use crate::segment::Segment;
+use crate::segment::{Segment, read_header};
 use crate::values::ValuesFile;
 
 /// Most entries of one folder that are looked at.
@@ -176,21 +174,17 @@ impl Epoch {
     }
 
     /// The origin that the first readable segment names.
-    pub fn origin(&self) -> Result<Option<String>, ReadError> {
-        for piece in &self.pieces {
-            if piece.pack {
-                return Pack::open(&self.file(piece.first, "pack"))
-                    .map(|pack| Some(pack.header().origin.clone()));
-            }
-            let path = self.file(piece.first, "log");
-            let file = File::open(&path).map_err(ReadError::io("open", &path))?;
-            let mut bytes = [0; HEADER_BYTES];
-            file.read_exact_at(&mut bytes, 0).map_err(ReadError::io("read", &path))?;
-            return SegmentHeader::decode(&bytes)
-                .map(|header| Some(header.origin))
-                .map_err(|bad| ReadError::damaged(&path, 0, bad.to_string()));
+    pub fn origin(&self) -> Option<String> {
+        self.pieces.iter().find_map(|piece| self.origin_of(piece))
+    }
+
+    /// The origin in the header of a segment, if that can be read.
+    pub(crate) fn origin_of(&self, piece: &Piece) -> Option<String> {
+        if piece.log {
+            return read_header(&self.file(piece.first, "log")).ok().map(|header| header.origin);
         }
-        Ok(None)
+        let pack = Pack::open(&self.file(piece.first, "pack")).ok()?;
+        Some(pack.header().origin.clone())
     }
 
     /// Reads its entries from the first on.
@@ -310,6 +304,11 @@ impl Entries {
         self.next_piece += 1;
         let first = piece.first;
         let mut open = self.open_piece(first)?;
+        if let (Some(next), Opened::Log(segment)) =
+            (self.epoch.pieces.get(self.next_piece), &mut open)
+        {
+            segment.limit(next.first);
+        }
         if let Some(expected) = self.expected {
             open.seek(expected);
         }

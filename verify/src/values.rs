@@ -17,6 +17,8 @@ pub struct ValuesFile {
     payload: Vec<u8>,
     offset: u64,
     done: bool,
+    /// The verifier's number of this file.
+    number: u32,
 }
 
 impl ValuesFile {
@@ -36,12 +38,21 @@ impl ValuesFile {
             payload: Vec::new(),
             offset: 0,
             done: false,
+            number: 0,
         })
     }
 
     /// Its header.
     pub fn header(&self) -> &ValuesHeader {
         &self.header
+    }
+
+    pub(crate) fn set_number(&mut self, number: u32) {
+        self.number = number;
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Begins again if what was read last lies behind an index.
