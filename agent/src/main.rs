@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(args)) => cli::check::run(args, output),
         Command::Ca(command) => cli::ca::run(command, output),
         Command::Detach(args) => cli::detach::run(args, output),
-        Command::Log(args) => cli::log::run(args, output),
+        Command::Audit(command) => cli::audit::run(command, output),
     })
 }
 

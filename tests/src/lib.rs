@@ -12,6 +12,7 @@
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`visitor`] | a connection made in the cgroup, driven by the test |
 //! | [`sweep`] | the search for secrets |
+//! | [`witness`] | a C2SP tlog-witness |
 //! | [`trail`] | the audit trail of an agent, read from its folder |
 //! | [`agent`] | the `pgward` binary on a cgroup, its log, and the proof that it left nothing behind |
 //!
@@ -36,3 +37,4 @@ pub mod trail;
 pub mod visitor;
 pub mod wait;
 pub mod wire;
+pub mod witness;

@@ -14,11 +14,14 @@ use tracing::warn;
 use super::coverage::Keeper;
 use crate::{
     audit::{
-        Tier, Trail, WallNanos,
+        AuditRead, Now, Stamp, Tier, Trail, WallNanos,
         ledger::{Coverage, Named},
     },
     bpf::Maps,
-    control::{CLEAR, Connects, Handler, SessionInfo, Status},
+    control::{
+        BreakGlass, CLEAR, Connects, Handler, Hold, HoldInfo, Prune, Pruned, SessionInfo, Shred,
+        Status,
+    },
     net::registry::{Registry, STATES, Shown as Session},
 };
 
@@ -75,6 +78,39 @@ impl Handler for Shown {
     fn shutdown(&self) -> Result<(), String> {
         self.stop.notify_one();
         Ok(())
+    }
+
+    async fn audit_read(&self, uid: u32, command: &str, arguments: &str) -> Result<(), String> {
+        let sink = self.trail.sink();
+        let read = AuditRead { by_uid: uid, command, arguments };
+        let put = sink.record(&Stamp::agent(Now::read()), &read).map_err(|e| e.to_string())?;
+        sink.durable(put.ticket).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn audit_prune(&self, _: u32, _: Prune) -> Result<Pruned, String> {
+        Err(self.unable("prune"))
+    }
+
+    async fn audit_shred(&self, _: u32, _: &Shred) -> Result<u64, String> {
+        Err(self.unable("shred"))
+    }
+
+    async fn audit_hold(&self, _: u32, _: &Hold) -> Result<(), String> {
+        Err(self.unable("hold"))
+    }
+
+    async fn audit_holds(&self) -> Result<Vec<HoldInfo>, String> {
+        Err(self.unable("hold"))
+    }
+
+    async fn audit_break_glass(&self, _: u32, _: &BreakGlass) -> Result<String, String> {
+        Err(self.unable("break-glass"))
+    }
+}
+
+impl Shown {
+    fn unable(&self, command: &str) -> String {
+        format!("the trail of this agent can't do `{command}`")
     }
 }
 

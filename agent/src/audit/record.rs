@@ -99,12 +99,9 @@ impl SessionSeq {
         self.id
     }
 
-    /// The stamp of the session's next record. It takes the number whether or not the record gets
-    /// written.
-    pub fn stamp(&mut self, now: Now) -> Stamp {
-        let seq = self.next;
-        self.next += 1;
-        Stamp { now, session: Some((self.id, seq)), clock: clock_state() }
+    /// The stamp of the session's next record.
+    pub fn stamp(&self, now: Now) -> Stamp {
+        Stamp { now, session: Some((self.id, self.next)), clock: clock_state() }
     }
 
     /// The number that the next stamp will have.
@@ -112,8 +109,10 @@ impl SessionSeq {
         self.next
     }
 
-    /// Takes note of the leaf hash of the entry that was stamped last.
+    /// The record with the last stamp was taken, and this is its leaf hash. One that was not taken
+    /// has no number.
     pub fn recorded(&mut self, leaf: &[u8; 32]) {
+        self.next += 1;
         self.digest.update(leaf);
     }
 

@@ -1,15 +1,15 @@
 //! The command line.
 //!
 //! Data goes to standard output, all else to standard error. Exit codes: 0 done, 1 a finding, 2 the
-//! tool failed. Subcommands that need the kernel side are carried out elsewhere; what needs only
+//! tool failed; `audit verify` has its own. Subcommands that need the kernel side are carried out elsewhere; what needs only
 //! files and the control socket is here, as functions `run(arguments, output)` that write to an
 //! [`Output`].
 
+pub mod audit;
 pub mod ca;
 pub mod check;
 pub mod detach;
 pub mod doctor;
-pub mod log;
 pub mod sessions;
 pub mod status;
 mod table;
@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use pgward_verify::Verdict;
 
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 
@@ -53,8 +54,9 @@ pub enum Command {
     Ca(ca::CaCommand),
     /// Take the kernel side away: from then on nothing is intercepted
     Detach(DetachArgs),
-    /// Print the query log as a table
-    Log(LogArgs),
+    /// Read, search, check and export the audit trail, and take care of it
+    #[command(subcommand)]
+    Audit(Box<audit::AuditCommand>),
 }
 
 /// `pgward run`
@@ -116,33 +118,6 @@ pub struct DetachArgs {
     pub pin_path: Option<PathBuf>,
 }
 
-/// `pgward log`
-#[derive(Debug, Args)]
-pub struct LogArgs {
-    /// Query log; by default the one the configuration names
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, conflicts_with = "file")]
-    pub config: PathBuf,
-    /// Go on as records come, until interrupted
-    #[arg(long, short)]
-    pub follow: bool,
-    /// Only the last of them
-    #[arg(long, short = 'n', value_name = "ROWS", default_value_t = 1000)]
-    pub rows: usize,
-    /// Records as they are in the file, instead of a table
-    #[arg(long, conflicts_with_all = ["columns", "width"])]
-    pub json: bool,
-    /// Which columns, and in which order
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN,...")]
-    pub columns: Vec<log::Column>,
-    /// Characters a line may have; 0 for no limit. By default the width of the terminal, no limit
-    /// where there is none
-    #[arg(long, value_name = "CHARACTERS")]
-    pub width: Option<u16>,
-}
-
 /// How a subcommand ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -152,6 +127,8 @@ pub enum Exit {
     Finding,
     /// It could not.
     Failed,
+    /// `audit verify` came to this, which has exit codes of its own: 3 when it could not.
+    Verified(Verdict),
 }
 
 impl From<Exit> for ExitCode {
@@ -160,6 +137,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => ExitCode::SUCCESS,
             Exit::Finding => ExitCode::from(1),
             Exit::Failed => ExitCode::from(2),
+            Exit::Verified(verdict) => ExitCode::from(verdict.exit_code()),
         }
     }
 }
@@ -190,7 +168,7 @@ impl Output<'_> {
         let result = command(&mut output).and_then(|exit| output.data.flush().map(|()| exit));
         match result {
             Ok(exit) => exit.into(),
-            // Who reads has seen enough: `pgward log | head`.
+            // Who reads has seen enough: `pgward audit tail | head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done.into(),
             Err(error) => {
                 // Nobody is left to tell when this fails too.
@@ -229,6 +207,22 @@ fn load(output: &mut Output<'_>, path: &std::path::Path) -> io::Result<Result<Co
     match Config::load(path) {
         Ok(config) => Ok(Ok(config)),
         Err(error) => print_config_error(output, &error).map(Err),
+    }
+}
+
+/// `feed000000000001000000000000002a` as `feed:42`.
+fn short_session(id: &str) -> String {
+    match (id.get(..4), id.get(16..).map(|counter| u64::from_str_radix(counter, 16))) {
+        (Some(epoch), Some(Ok(counter))) => format!("{}:{counter}", printable(epoch)),
+        _ => printable(id),
+    }
+}
+
+/// `2026-02-28T23:59:59.000000042Z` as `2026-02-28 23:59:59.000`.
+fn short_time(time: &str) -> String {
+    match (time.get(..10), time.get(11..23)) {
+        (Some(day), Some(second)) => printable(&format!("{day} {second}")),
+        _ => printable(time),
     }
 }
 

@@ -73,7 +73,7 @@ fn row(session: &SessionInfo) -> Vec<String> {
         text => text,
     };
     vec![
-        super::log::short_session(&session.id),
+        super::short_session(&session.id),
         session.pid.to_string(),
         or_dash(session.exe.as_deref().unwrap_or("")),
         session.uid.to_string(),
@@ -85,7 +85,7 @@ fn row(session: &SessionInfo) -> Vec<String> {
         or_dash(leg(session.server_leg.as_deref())),
         or_dash(session.handshake.as_deref().unwrap_or("")),
         or_dash(&session.state),
-        super::log::short_time(&session.since),
+        super::short_time(&session.since),
         session.statements.to_string(),
         session.rows.to_string(),
         or_dash(&session.tier),

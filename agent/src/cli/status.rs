@@ -54,7 +54,7 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
     let mut pairs = vec![
         ("version", printable(&status.version)),
         ("pid", status.pid.to_string()),
-        ("since", super::log::short_time(&status.since)),
+        ("since", super::short_time(&status.since)),
         ("cgroup", printable(&status.cgroup)),
         ("attribution", printable(&status.tiers.join(" "))),
         ("workers", status.workers.to_string()),

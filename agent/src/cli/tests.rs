@@ -1,7 +1,5 @@
 //! The command line from arguments to output.
 
-mod log_table;
-
 use clap::CommandFactory as _;
 use serde_json::json;
 
@@ -40,8 +38,8 @@ fn arguments_are_checked() {
         "pgward config check x.toml",
         "pgward config check",
         "pgward detach --pin-path /sys/fs/bpf/x",
-        "pgward log -f -n 5 --columns time,pid,statement --width 80 /x",
-        "pgward log --json",
+        "pgward audit tail -f -n 5 --columns time,pid,statement --width 80",
+        "pgward audit tail --json",
         "pgward ca init --name db.example.org --name 10.0.0.0/8 --certificate a --key b",
         "pgward ca show",
         "pgward ca install --folder x",
@@ -54,9 +52,9 @@ fn arguments_are_checked() {
         "pgward config",
         "pgward doctor --pid 0",
         "pgward detach --config x --pin-path y",
-        "pgward log --columns colour",
-        "pgward log --json --width 3",
-        "pgward log --config x y",
+        "pgward audit tail --columns colour",
+        "pgward audit tail --json --width 3",
+        "pgward audit tail --config x --directory y",
         "pgward ca",
         "pgward ca init --name 10.0.0.1/8",
         "pgward ca show --name x",

@@ -47,11 +47,16 @@ pub enum ClientError {
 
 /// Asks the agent at `path`. A refusal is an error.
 pub fn ask(path: &Path, request: Request) -> Result<Response, ClientError> {
+    ask_within(path, request, ANSWER_TIMEOUT)
+}
+
+/// As [`ask`], where the agent may take as long as `limit` for each part of its answer.
+pub fn ask_within(path: &Path, request: Request, limit: Duration) -> Result<Response, ClientError> {
     let connected = UnixStream::connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied { path: path.to_owned(), source },
         _ => ClientError::NoAgent { path: path.to_owned(), source },
     })?;
-    let line = exchange(connected, request)
+    let line = exchange(connected, &request, limit)
         .map_err(|source| ClientError::Broken { path: path.to_owned(), source })?;
     match serde_json::from_slice(&line).map_err(ClientError::NotUnderstood)? {
         Response::Refused { reason } => Err(ClientError::Refused(reason)),
@@ -59,10 +64,10 @@ pub fn ask(path: &Path, request: Request) -> Result<Response, ClientError> {
     }
 }
 
-fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+fn exchange(mut stream: UnixStream, request: &Request, limit: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     // An agent that refuses to read says why before it closes: what it wrote counts more than what
     // it did not read.

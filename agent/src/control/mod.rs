@@ -1,4 +1,5 @@
-//! The control socket: how `pgward sessions` and `pgward status` ask a running agent.
+//! The control socket: how `pgward sessions`, `pgward status` and the commands of `pgward audit` that
+//! change the trail ask a running agent.
 //!
 //! A Unix stream socket, mode 0600. The client sends one request, a JSON object on one line of at
 //! most [`REQUEST_BYTES_MAX`] bytes, and gets one response, a JSON object on one line of at most
@@ -10,6 +11,7 @@
 //! {"response":"status","status":{...}}
 //! ```
 
+mod audit;
 mod client;
 mod server;
 
@@ -17,7 +19,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientError, ask};
+pub use audit::{
+    BreakGlass, Hold, HoldAction, HoldInfo, HoldScope, Prune, Pruned, READ_ARGUMENTS_BYTES_MAX,
+    Shred, ShredScope,
+};
+pub use client::{ClientError, ask, ask_within};
 pub use server::{BindError, Handler, Listener, serve};
 
 use crate::audit::TrailStatus;
@@ -31,7 +37,7 @@ pub const RESPONSE_BYTES_MAX: usize = 1 << 30;
 pub const CLEAR: &str = "clear";
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// All sessions of now.
@@ -40,6 +46,35 @@ pub enum Request {
     Status {},
     /// End in good order, as SIGTERM does. Answered before it happens.
     Shutdown {},
+    /// Somebody reads the trail: record that first.
+    AuditRead {
+        /// Which command.
+        command: String,
+        /// What it was asked for, at most [`READ_ARGUMENTS_BYTES_MAX`] bytes. No values in it.
+        arguments: String,
+    },
+    /// Delete old segments.
+    AuditPrune {
+        /// Which.
+        prune: Prune,
+    },
+    /// Make values unreadable for ever.
+    AuditShred {
+        /// Whose.
+        shred: Shred,
+    },
+    /// Set or lift a legal hold.
+    AuditHold {
+        /// Which.
+        hold: Hold,
+    },
+    /// All legal holds.
+    AuditHolds {},
+    /// Ease recording in an emergency.
+    AuditBreakGlass {
+        /// How long, and why.
+        break_glass: BreakGlass,
+    },
 }
 
 /// What is answered.
@@ -56,8 +91,29 @@ pub enum Response {
         /// The agent.
         status: Box<Status>,
     },
-    /// To [`Request::Shutdown`]: it will be done.
+    /// To [`Request::Shutdown`]: it will be done. To [`Request::AuditRead`], [`Request::AuditHold`]: it
+    /// is recorded.
     Accepted {},
+    /// To [`Request::AuditPrune`].
+    Pruned {
+        /// What is gone, or would be.
+        pruned: Pruned,
+    },
+    /// To [`Request::AuditShred`].
+    Shredded {
+        /// Keys that are gone.
+        keys_erased: u64,
+    },
+    /// To [`Request::AuditHolds`].
+    Holds {
+        /// In no order.
+        holds: Vec<HoldInfo>,
+    },
+    /// To [`Request::AuditBreakGlass`].
+    BreakGlass {
+        /// When it ends: RFC 3339, UTC.
+        until: String,
+    },
     /// The request was not understood or can't be answered.
     Refused {
         /// Why.

@@ -10,7 +10,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{REQUEST_BYTES_MAX, Request, Response, SessionInfo, Status};
+use super::{
+    BreakGlass, Hold, HoldInfo, Prune, Pruned, READ_ARGUMENTS_BYTES_MAX, REQUEST_BYTES_MAX,
+    Request, Response, SessionInfo, Shred, Status,
+};
 
 /// How long a client may take to send its request, and then to take its answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +30,27 @@ pub trait Handler {
     fn status(&self) -> impl Future<Output = Status>;
     /// Begins to end the agent. `Err` says why not.
     fn shutdown(&self) -> Result<(), String>;
+    /// Records that user `uid` reads the trail; returns when that is durable. `Err` says why not.
+    fn audit_read(
+        &self,
+        uid: u32,
+        command: &str,
+        arguments: &str,
+    ) -> impl Future<Output = Result<(), String>>;
+    /// Deletes old segments. `Err` says why not.
+    fn audit_prune(&self, uid: u32, prune: Prune) -> impl Future<Output = Result<Pruned, String>>;
+    /// Makes values unreadable; gives the number of keys that are gone. `Err` says why not.
+    fn audit_shred(&self, uid: u32, shred: &Shred) -> impl Future<Output = Result<u64, String>>;
+    /// Sets or lifts a hold. `Err` says why not.
+    fn audit_hold(&self, uid: u32, hold: &Hold) -> impl Future<Output = Result<(), String>>;
+    /// All holds. `Err` says why they can't be told.
+    fn audit_holds(&self) -> impl Future<Output = Result<Vec<HoldInfo>, String>>;
+    /// Eases recording; gives the moment when that ends, RFC 3339. `Err` says why not.
+    fn audit_break_glass(
+        &self,
+        uid: u32,
+        break_glass: &BreakGlass,
+    ) -> impl Future<Output = Result<String, String>>;
 }
 
 /// Why there is no control socket.
@@ -138,7 +162,7 @@ async fn answer(
             Err(_) => refused("request did not come in time"),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(Err(reason))) => refused(&reason),
-            Ok(Ok(Ok(request))) => respond(request, handler).await,
+            Ok(Ok(Ok(request))) => respond(request, uid, handler).await,
         }
     } else {
         tracing::warn!(uid, "control request refused: wrong user");
@@ -180,15 +204,38 @@ async fn request(stream: &mut UnixStream) -> io::Result<Result<Request, String>>
     }
 }
 
-async fn respond(request: Request, handler: &impl Handler) -> Response {
-    match request {
-        Request::Sessions {} => Response::Sessions { sessions: handler.sessions().await },
-        Request::Status {} => Response::Status { status: Box::new(handler.status().await) },
-        Request::Shutdown {} => match handler.shutdown() {
-            Ok(()) => Response::Accepted {},
-            Err(reason) => Response::Refused { reason },
-        },
-    }
+async fn respond(request: Request, uid: u32, handler: &impl Handler) -> Response {
+    let answer = match request {
+        Request::Sessions {} => Ok(Response::Sessions { sessions: handler.sessions().await }),
+        Request::Status {} => Ok(Response::Status { status: Box::new(handler.status().await) }),
+        Request::Shutdown {} => handler.shutdown().map(|()| Response::Accepted {}),
+        Request::AuditRead { arguments, .. } if arguments.len() > READ_ARGUMENTS_BYTES_MAX => {
+            let found = arguments.len();
+            let most = READ_ARGUMENTS_BYTES_MAX;
+            Err(format!("arguments too long: found {found} bytes, expected at most {most}"))
+        }
+        Request::AuditRead { command, arguments } => {
+            handler.audit_read(uid, &command, &arguments).await.map(|()| Response::Accepted {})
+        }
+        Request::AuditPrune { prune } => {
+            handler.audit_prune(uid, prune).await.map(|pruned| Response::Pruned { pruned })
+        }
+        Request::AuditShred { shred } => {
+            let erased = handler.audit_shred(uid, &shred).await;
+            erased.map(|keys_erased| Response::Shredded { keys_erased })
+        }
+        Request::AuditHold { hold } => {
+            handler.audit_hold(uid, &hold).await.map(|()| Response::Accepted {})
+        }
+        Request::AuditHolds {} => {
+            handler.audit_holds().await.map(|holds| Response::Holds { holds })
+        }
+        Request::AuditBreakGlass { break_glass } => {
+            let until = handler.audit_break_glass(uid, &break_glass).await;
+            until.map(|until| Response::BreakGlass { until })
+        }
+    };
+    answer.unwrap_or_else(|reason| Response::Refused { reason })
 }
 
 fn refused(reason: &str) -> Response {

@@ -88,6 +88,89 @@ impl Handler for Agent {
             _ => Err("already under way".to_owned()),
         }
     }
+
+    async fn audit_read(&self, uid: u32, command: &str, arguments: &str) -> Result<(), String> {
+        assert_eq!(uid, nix::unistd::geteuid().as_raw(), "who asks is told by the kernel");
+        match (command, arguments) {
+            ("search", "user=app") => Ok(()),
+            (_, _) => Err("the disk is full".to_owned()),
+        }
+    }
+
+    async fn audit_prune(&self, _: u32, prune: Prune) -> Result<Pruned, String> {
+        Ok(Pruned { minimum_index: prune.before_ns, ..Pruned::default() })
+    }
+
+    async fn audit_shred(&self, _: u32, shred: &Shred) -> Result<u64, String> {
+        match shred.scope {
+            ShredScope::Session => Ok(1),
+            ShredScope::Subject => Ok(2),
+            ShredScope::Day => Err("held".to_owned()),
+        }
+    }
+
+    async fn audit_hold(&self, _: u32, hold: &Hold) -> Result<(), String> {
+        match hold.action {
+            HoldAction::Set => Ok(()),
+            HoldAction::Lift => Err(format!("no hold `{}`", hold.name)),
+        }
+    }
+
+    async fn audit_holds(&self) -> Result<Vec<HoldInfo>, String> {
+        Ok(vec![hold_info()])
+    }
+
+    async fn audit_break_glass(&self, _: u32, asked: &BreakGlass) -> Result<String, String> {
+        Ok(format!("in {} minutes", asked.minutes))
+    }
+}
+
+fn hold_info() -> HoldInfo {
+    HoldInfo {
+        name: "case 7".to_owned(),
+        scope: HoldScope::Time { since_ns: 1, until_ns: u64::MAX },
+        reason: "a letter".to_owned(),
+        approver: "somebody".to_owned(),
+        since: "2026-02-28T23:59:59.000000042Z".to_owned(),
+    }
+}
+
+#[test]
+fn the_trail_is_taken_care_of_by_request() {
+    with_server(own_user, |path| {
+        let read = |arguments: &str| Request::AuditRead {
+            command: "search".to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        assert_eq!(ask(&path, read("user=app")).expect("recorded"), Response::Accepted {});
+        let error = ask(&path, read("user=other")).expect_err("not recorded");
+        assert_eq!(error.to_string(), "agent refused: the disk is full");
+        let error = ask(&path, read(&"x".repeat(READ_ARGUMENTS_BYTES_MAX + 1))).expect_err("long");
+        assert!(error.to_string().contains("expected at most 1024"), "{error}");
+        let prune = Prune { before_ns: 9, dry_run: true };
+        let pruned = Pruned { minimum_index: 9, ..Pruned::default() };
+        let answer = ask(&path, Request::AuditPrune { prune }).expect("pruned");
+        assert_eq!(answer, Response::Pruned { pruned });
+        let text = || "text".to_owned();
+        let shred = |scope| Request::AuditShred {
+            shred: Shred { scope, target: text(), reason: text(), approver: text() },
+        };
+        let answer = ask(&path, shred(ShredScope::Subject)).expect("shredded");
+        assert_eq!(answer, Response::Shredded { keys_erased: 2 });
+        assert!(ask(&path, shred(ShredScope::Day)).is_err());
+        let hold = |action| {
+            let scope = HoldScope::Session(text());
+            let hold = Hold { action, name: text(), scope, reason: text(), approver: text() };
+            Request::AuditHold { hold }
+        };
+        assert_eq!(ask(&path, hold(HoldAction::Set)).expect("set"), Response::Accepted {});
+        assert!(ask(&path, hold(HoldAction::Lift)).is_err());
+        let holds = Response::Holds { holds: vec![hold_info()] };
+        assert_eq!(ask(&path, Request::AuditHolds {}).expect("holds"), holds);
+        let break_glass = BreakGlass { minutes: 5, reason: text(), approver: text() };
+        let answer = ask(&path, Request::AuditBreakGlass { break_glass }).expect("eased");
+        assert_eq!(answer, Response::BreakGlass { until: "in 5 minutes".to_owned() });
+    });
 }
 
 /// Runs `client` on a thread of its own against a server that admits by `admitted`.

@@ -36,6 +36,8 @@ const KNOWN_MAX: usize = 4096;
 pub struct Who {
     /// All that is known, and what is not, for records of sessions.
     pub full: Encoded,
+    /// The same without arguments that may hold data: for records of sessions whose values are not held in clear.
+    pub guarded: Encoded,
     /// The part that tables show.
     pub brief: Brief,
 }
@@ -165,7 +167,14 @@ impl Who {
             container: container.map(|c| c.name.clone().unwrap_or_else(|| c.id.clone())),
         };
         let full = encoded(identity).unwrap_or_else(|| brief.encoded());
-        Self { full, brief }
+        let guarded = match identity.cmdline.as_deref().and_then(guard) {
+            Some(cmdline) => {
+                let guarded = Identity { cmdline: Some(cmdline), ..identity.clone() };
+                encoded(&guarded).unwrap_or_else(|| brief.encoded())
+            }
+            None => full.clone(),
+        };
+        Self { full, guarded, brief }
     }
 
     /// What the event itself tells.
@@ -180,8 +189,29 @@ impl Who {
             uid: actor.uid,
             container: None,
         };
-        Self { full: brief.encoded(), brief }
+        let full = brief.encoded();
+        Self { guarded: full.clone(), full, brief }
     }
+}
+
+/// Longest argument that is taken for a name, a path or an option, in bytes.
+const PLAIN_ARGUMENT_BYTES_MAX: usize = 256;
+
+/// Replaces arguments that may hold data, such as a statement for `psql -c`: those with blanks or quotes, and long ones. `None`
+/// where there are none.
+fn guard(arguments: &[String]) -> Option<Vec<String>> {
+    let plain = |argument: &String| {
+        argument.len() <= PLAIN_ARGUMENT_BYTES_MAX
+            && !argument.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '$'))
+    };
+    if arguments.iter().all(plain) {
+        return None;
+    }
+    let guarded = arguments.iter().map(|argument| match plain(argument) {
+        true => argument.clone(),
+        false => format!("[{} bytes]", argument.len()),
+    });
+    Some(guarded.collect())
 }
 
 impl Brief {

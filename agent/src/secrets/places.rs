@@ -9,8 +9,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Fault, SecretError, VerifierFile, inspect};
 use crate::config::{
-    Account, ApplicationSecret, CertificateFiles, ClientTls, Config, Destination, PasswordSource,
-    Warning,
+    Account, AnchorPlace, ApplicationSecret, CertificateFiles, ClientTls, Config, Destination,
+    PasswordSource, Warning,
 };
 
 /// What is missing, can't be read, or can be read by too many. `file` is the configuration itself,
@@ -22,7 +22,15 @@ pub fn examine_places(config: &Config, file: Option<&Path>) -> Vec<Warning> {
     let mut warnings = Vec::new();
     authority(config, &mut warnings);
     for destination in config.destinations_in_use() {
-        Look { destination, warnings: &mut warnings }.destination();
+        let about = format!("destination `{}`", destination.name);
+        Look { about, warnings: &mut warnings }.destination(destination);
+    }
+    for anchor in &config.audit.anchors {
+        if let AnchorPlace::Database(database) = &anchor.place {
+            let about = format!("anchor `{}`", anchor.name);
+            Look { about, warnings: &mut warnings }
+                .password("password", database.password.as_ref());
+        }
     }
     warnings.extend(file.and_then(|file| configuration(config, file)));
     warnings
@@ -71,15 +79,14 @@ fn configuration(config: &Config, file: &Path) -> Option<Warning> {
     })
 }
 
-/// Looks at the places of one destination.
+/// Looks at the places of one destination or anchor.
 struct Look<'l> {
-    destination: &'l Destination,
+    about: String,
     warnings: &'l mut Vec<Warning>,
 }
 
 impl Look<'_> {
-    fn destination(&mut self) {
-        let destination = self.destination;
+    fn destination(&mut self, destination: &Destination) {
         self.identity("client", destination.client.identity.as_ref());
         self.identity("server", destination.server.identity.as_ref());
         let server = &destination.server;
@@ -148,7 +155,8 @@ impl Look<'_> {
     }
 
     fn warn(&mut self, message: String, hint: Option<&str>) {
-        self.warnings.push(Warning::of(self.destination, message, hint));
+        let (about, hint) = (self.about.clone(), hint.map(str::to_owned));
+        self.warnings.push(Warning { about, message, hint });
     }
 }
 
@@ -220,6 +228,19 @@ mod tests {
         );
         write(&folder, "ca.key", b"", 0o600);
         assert_eq!(told(&folder, ""), [""; 0]);
+    }
+
+    #[test]
+    fn the_password_of_an_anchor_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "client.tls = 'off'\n[[audit.anchor]]\nname = 'd'\nkind = 'database'\n\
+                    destination = 'a'\naddress = '10.0.0.1:5432'\ndatabase = 'd'\nuser = 'u'\n\
+                    password_file = '@/secret'\n";
+        write(&folder, "secret", b"swordfish", 0o644);
+        let told_of = told(&folder, text);
+        assert_eq!(told_of, ["anchor `d`: password: `@secret`: mode 0644, expected 0600 or 0400"]);
+        write(&folder, "secret", b"swordfish", 0o600);
+        assert_eq!(told(&folder, text), [""; 0]);
     }
 
     #[test]

@@ -15,3 +15,5 @@ pub mod secrets;
 mod lex_tests;
 #[cfg(test)]
 mod normalise_tests;
+#[cfg(test)]
+mod server_tests;

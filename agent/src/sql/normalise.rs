@@ -14,6 +14,9 @@ const COMMENT: &[u8] = b"/* */";
 /// counted when literals get theirs.
 const PARAMETER_MAX: u64 = i32::MAX as u64;
 
+/// Most literals and comments of one text. The text from the last one on is hidden as a whole.
+pub const PIECES_MAX: usize = 1 << 16;
+
 /// What was found in a text.
 #[derive(Clone, Debug, Default)]
 pub struct Normalised {
@@ -109,8 +112,21 @@ impl Normalised {
                 reading.other();
             }
             self.pieces.push(Piece { token, secret });
+            if self.pieces.len() == PIECES_MAX {
+                self.hide_rest(text);
+                break;
+            }
         }
         self.classify(text, reading.names_secret);
+    }
+
+    /// Makes the last piece reach to the end.
+    fn hide_rest(&mut self, text: &[u8]) {
+        if let Some(Piece { token, secret }) = self.pieces.last_mut() {
+            (token.kind, token.end) = (Kind::Unreadable, text.len());
+            *secret = holds_secret(&text[token.start..]);
+            self.unreadable = true;
+        }
     }
 
     fn count(&mut self, parameter: &[u8]) {

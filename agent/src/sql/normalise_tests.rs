@@ -123,6 +123,20 @@ fn a_text_with_a_password_that_cannot_be_read_is_secret_as_a_whole() {
     assert_eq!(storable("SELECT 'x").1, Secret::Nothing);
 }
 
+#[test]
+fn texts_with_too_many_literals_are_hidden_from_some_on() {
+    let many = |count: usize| "1,".repeat(count);
+    let (out, found) =
+        normalised_with(many(PIECES_MAX - 1).as_bytes(), Encoding::Safe, Strings::Standard);
+    assert!(found.is_readable() && out.ends_with(b",$65535,"));
+    let text = many(PIECES_MAX) + "'x'";
+    let (out, found) = normalised_with(text.as_bytes(), Encoding::Safe, Strings::Standard);
+    assert!(!found.is_readable() && out.ends_with(b",$65535,$65536"));
+    assert_eq!(found.secret(), Secret::Nothing);
+    let text = many(PIECES_MAX) + "password 'x'";
+    assert_eq!(storable(&text).1, Secret::All);
+}
+
 /// What no name or operator of the generated texts has: literals and comments are full of it.
 const MARK: &str = "Zq7";
 

@@ -37,12 +37,14 @@ const INSERT: &str = "INSERT INTO pgward.checkpoint (origin, size, root, note) \
                       VALUES ($1, $2, $3, $4)";
 const SAME: &str = "SELECT origin, size::text, pg_catalog.encode(root, 'hex'), note \
                     FROM pgward.checkpoint WHERE origin = $1 AND size = $2";
-const NEWEST: &str = "SELECT origin, size::text, pg_catalog.encode(root, 'hex'), note \
-                      FROM pgward.checkpoint WHERE origin = $1 ORDER BY size DESC LIMIT 1";
-/// The newest of each epoch; those of the last epochs are enough.
-const ALL: &str = "SELECT DISTINCT ON (origin) origin, size::text, pg_catalog.encode(root, 'hex'), note \
-                   FROM pgward.checkpoint WHERE pg_catalog.starts_with(origin, $1) \
-                   ORDER BY origin, size DESC LIMIT 1000";
+/// `c.size` is the number: `size` alone would be the text in the first line.
+const NEWEST: &str = "SELECT c.origin, c.size::text, pg_catalog.encode(c.root, 'hex'), c.note \
+                      FROM pgward.checkpoint c WHERE c.origin = $1 ORDER BY c.size DESC LIMIT 1";
+/// The newest of each epoch; a thousand epochs are more than anybody has.
+const ALL: &str = "SELECT DISTINCT ON (c.origin) \
+                   c.origin, c.size::text, pg_catalog.encode(c.root, 'hex'), c.note \
+                   FROM pgward.checkpoint c WHERE pg_catalog.starts_with(c.origin, $1) \
+                   ORDER BY c.origin, c.size DESC LIMIT 1000";
 
 /// A table of checkpoints.
 pub struct Database {
@@ -71,7 +73,7 @@ pub enum DatabaseError {
         address: SocketAddr,
         /// Why.
         #[source]
-        source: ReachError,
+        source: Box<ReachError>,
     },
     /// No login, or no answer.
     #[error("{address}")]
@@ -80,7 +82,7 @@ pub enum DatabaseError {
         address: SocketAddr,
         /// Why.
         #[source]
-        source: TalkError,
+        source: Box<TalkError>,
     },
     /// It took too long.
     #[error("no answer from {address} within {limit:?}")]
@@ -104,14 +106,14 @@ pub enum DatabaseError {
 /// An error below that of the conversation.
 #[derive(Debug)]
 enum Fault {
-    Talk(TalkError),
-    Reach(ReachError),
+    Talk(Box<TalkError>),
+    Reach(Box<ReachError>),
     Copy(CopyError),
 }
 
 impl From<TalkError> for Fault {
     fn from(error: TalkError) -> Self {
-        Self::Talk(error)
+        Self::Talk(Box::new(error))
     }
 }
 
@@ -221,7 +223,7 @@ impl Conversation<'_> {
     async fn open(&self) -> Result<Talk, Fault> {
         let Database { route, database, user, password, dialer, .. } = self.database;
         let reached = reach::reach_own(dialer.as_ref(), route, self.deadline).await;
-        let reached = reached.map_err(Fault::Reach)?;
+        let reached = reached.map_err(|error| Fault::Reach(Box::new(error)))?;
         let settings = &route.destination.settings;
         let login = Login {
             user,
@@ -265,7 +267,9 @@ impl Place for Database {
             let values = [origin, &digits, &root, checkpoint.note()];
             match conversation.query(INSERT, &values).await {
                 Ok(_) => {}
-                Err(Fault::Talk(TalkError::Server(code))) if code == TAKEN => {
+                Err(Fault::Talk(error))
+                    if matches!(&*error, TalkError::Server(code) if code == TAKEN) =>
+                {
                     // A row that we may not see is somebody else's: it can't be ours.
                     let there = conversation.query(SAME, &[origin, &digits]).await?;
                     let theirs = there.first().and_then(|there| there.root);

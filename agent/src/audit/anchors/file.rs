@@ -16,6 +16,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -30,6 +31,9 @@ use super::{Alarm, Checkpoint, CopyError, Known, NOTE_BYTES_MAX, Place, Question
 
 /// Most entries of a folder that are looked at: a year of a copy each 3 s.
 const ENTRIES_MAX: usize = 10_000_000;
+/// How long a folder that seems unchanged is taken for unchanged. Two changes within one tick of the
+/// file system's clock look like one.
+const UNCHANGED_MAX: Duration = Duration::from_secs(3600);
 /// Digits of a size in the name of its file.
 const DIGITS: usize = 20;
 /// Name of a file while it is written.
@@ -76,8 +80,17 @@ pub struct Folder {
     path: PathBuf,
     /// File system that it was on first.
     device: Option<u64>,
-    /// The folder of the newest origin, and when it was changed last: by us, unless it changed since.
-    left: Option<(PathBuf, (i64, i64))>,
+    /// The folder of the newest origin, as we left it.
+    left: Option<Left>,
+}
+
+#[derive(Debug)]
+struct Left {
+    path: PathBuf,
+    /// When it was changed last, by us.
+    modified: (i64, i64),
+    /// When it was looked through last.
+    listed: Instant,
 }
 
 impl Folder {
@@ -96,17 +109,21 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Looks for a larger size than ours, where somebody else may have put one.
+    /// Looks for a larger size than ours, where somebody else may have put one. The time of the look.
     fn check_ahead(
-        &mut self,
+        &self,
         folder: &File,
         path: &Path,
         checkpoint: &Checkpoint,
-    ) -> Result<(), CopyError> {
-        let changed = modified(folder, path)?;
-        if self.left.as_ref().is_some_and(|(p, left)| p == path && *left == changed) {
-            return Ok(());
+    ) -> Result<Instant, CopyError> {
+        let modified = modified(folder, path)?;
+        let left = self.left.as_ref().filter(|left| {
+            left.path == path && left.modified == modified && left.listed.elapsed() < UNCHANGED_MAX
+        });
+        if let Some(left) = left {
+            return Ok(left.listed);
         }
+        let listed = Instant::now();
         match newest(folder, path)? {
             Some(theirs) if theirs > checkpoint.size() => Err(Alarm::Ahead {
                 origin: checkpoint.origin().to_owned(),
@@ -114,7 +131,7 @@ impl Folder {
                 theirs,
             }
             .into()),
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(listed),
         }
     }
 }
@@ -133,8 +150,9 @@ impl Place for Folder {
         let ahead = self.check_ahead(&folder, &path, checkpoint);
         // What we have is evidence also where somebody else has more.
         put(&folder, &path, checkpoint)?;
-        ahead?;
-        self.left = Some((path.clone(), modified(&folder, &path)?));
+        let listed = ahead?;
+        let modified = modified(&folder, &path)?;
+        self.left = Some(Left { path, modified, listed });
         Ok(())
     }
 

@@ -46,7 +46,7 @@ pub use file::{FileError, Folder};
 pub use print::{PrintError, Printer};
 pub use sql::{SQL_ROLE, anchor_sql};
 pub use witness::{WITNESS_LIMIT, Witness, WitnessError};
-pub use worker::{AnchorStatus, RETRY};
+pub use worker::{AnchorStatus, RETRY, anchor_lag_ms};
 
 use worker::Worker;
 

@@ -8,6 +8,8 @@ pub const SQL_ROLE: &str = "pgward_anchor";
 /// The table belongs to a role that nobody can log in as. The agent's role can add rows and read its own;
 /// nobody but the owner and superusers of that server can change or remove one, and even they must first
 /// take a trigger away.
+///
+/// `role` is quoted wherever it stands; it must have no control characters and no `$`.
 pub fn anchor_sql(role: &str) -> String {
     let text = role.replace('\'', "''");
     let name = format!("\"{}\"", role.replace('"', "\"\""));

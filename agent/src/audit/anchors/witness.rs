@@ -8,6 +8,10 @@
 //!     422  our log does not continue what it saw: an alarm
 //!   GET <url>/<SHA-256 of the origin>/checkpoint      at start: what it knows
 //! ```
+//!
+//! Nothing that it says is trusted but its signature: the worst that a witness, or somebody on the way to
+//! it, can do is to raise an alarm or to be silent. It has to know each origin with the key of the host:
+//! a new epoch is a new origin, and one that only knows the old one answers 404.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -58,9 +62,7 @@ pub enum WitnessError {
     #[error("no answer from the witness")]
     Unanswered(#[source] Box<ureq::Error>),
     /// It does not know this log.
-    #[error(
-        "the witness does not know `{origin}` (404)\nhint: configure it there, with `keys/host.vkey`"
-    )]
+    #[error("the witness does not know `{origin}` (404)")]
     UnknownLog {
         /// The log.
         origin: String,

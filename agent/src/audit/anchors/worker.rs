@@ -42,6 +42,14 @@ pub struct AnchorStatus {
     pub alarm: Option<String>,
 }
 
+/// How old the newest checkpoint is that is held outside of the agent's own log, in milliseconds: what
+/// root could still rewrite unseen. What was printed may be gone, and does not count. `None`: no other
+/// anchor.
+pub fn anchor_lag_ms(anchors: &[AnchorStatus]) -> Option<u64> {
+    let counting = anchors.iter().filter(|anchor| anchor.kind != "print");
+    counting.map(|anchor| anchor.lag_ms).min()
+}
+
 /// One anchor and its thread.
 pub(super) struct Worker {
     name: String,

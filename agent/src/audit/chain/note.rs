@@ -8,7 +8,7 @@
 //! — pgward/6f1c0b6e-…/1 Az3…   name of the key, base64(key id ‖ signature)
 //! ```
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use thiserror::Error;
@@ -113,7 +113,7 @@ pub trait Signer {
     fn sign(&self, message: &[u8]) -> Signature;
 }
 
-impl<S: Signer + ?Sized> Signer for std::sync::Arc<S> {
+impl<S: Signer + ?Sized> Signer for Arc<S> {
     fn public_key(&self) -> [u8; 32] {
         S::public_key(self)
     }

@@ -228,10 +228,12 @@ fn a_proof_for_all_subsets_of_a_tree_leads_to_its_root() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_proof_for_many_leaves_leads_to_the_root_and_holds_nothing_twice(
-        size in 1_usize..2_000,
-        picks in proptest::collection::btree_set(0_u64..2_000, 0..100),
+        size in 1_usize..1_000,
+        picks in proptest::collection::btree_set(0_u64..1_000, 0..100),
     ) {
         let indices: Vec<u64> = picks.into_iter().filter(|i| *i < size as u64).collect();
         let (tiles, stored) = tiles_of_size(size);
@@ -251,6 +253,7 @@ proptest! {
 fn the_verifier_accepts_what_is_proven_and_nothing_else() {
     use pgward_verify::merkle;
 
+    let mut oracle = Oracle::of_size(300);
     for size in [1, 2, 3, 7, 8, 255, 256, 257, 300] {
         let (tiles, stored) = tiles_of_size(size);
         let (source, root) = (tiles.with(&stored), tiles.tree().root());
@@ -263,7 +266,7 @@ fn the_verifier_accepts_what_is_proven_and_nothing_else() {
             assert!(!merkle::verify_inclusion(index, size, &root, &path, &root) || size == 1);
         }
         for old in 1..=size {
-            let before = tiles_of_size(old as usize).0.tree().root();
+            let before = oracle.mth(0, old as usize);
             let proof = prover.consistency(old).expect("smaller");
             assert!(merkle::verify_consistency(old, size, &before, &root, &proof), "{old} {size}");
         }

@@ -226,6 +226,15 @@ impl<K: SealKeys> Seals<K> {
         }
     }
 
+    /// Kind of the next one, unless it is the last; `None` where [`Seals::due`] says never.
+    pub fn next_kind(&self) -> Option<SealKind> {
+        match self.state {
+            State::Host(kind) => Some(kind),
+            State::Key(_) => Some(SealKind::Regular),
+            State::Pending { .. } | State::Ended => None,
+        }
+    }
+
     /// When the next one is due, boot time in nanoseconds; `None` where [`Seals::due`] says never.
     pub fn next_due(&self) -> Option<u64> {
         match self.state {
@@ -250,9 +259,10 @@ impl<K: SealKeys> Seals<K> {
             State::Pending { .. } => return Err(SealError::Pending(self.number)),
             State::Ended => return Err(SealError::Ended),
         };
+        // Before what can fail, so that who is asked for a seal is not asked again at once.
+        self.due = now.saturating_add(self.every);
         let next = self.keys.fresh().map_err(SealError::Keys)?;
         let public = next.public_key();
-        self.due = now.saturating_add(self.every);
         Ok(self.sign((size, root), time, kind, public, State::Key(next), host))
     }
 

@@ -97,7 +97,8 @@ impl EpochReason {
 /// What to do at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Append to the newest epoch.
+    /// Append to the newest epoch. Where `begins` was set, [`super::Identity::begun`] is still to be
+    /// called: a crash came between the first entry and that.
     Continue {
         /// Whether bytes have to be put aside first, with a `recovery` entry.
         torn: bool,

@@ -11,6 +11,12 @@
 //! * [`decide`] says at a start whether a log may be continued.
 //! * [`harden`] keeps what is in memory out of swap and core dumps.
 //!
+//! At a start, in this order: [`harden`]; the key of the run before ([`take`]); the lock on the
+//! folder; [`Identity::load_or_create`] and [`HostKey::load_or_create`]; what recovery finds, and the
+//! checkpoints that are known; [`decide`]. Where an epoch begins, [`Identity::begin`] comes before its
+//! first entry and [`Identity::begun`] once that is durable: a crash in between is told from a folder
+//! that somebody removed.
+//!
 //! Private keys show in no `Debug`, and are cleared when dropped.
 
 mod epoch;

@@ -20,12 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::disk::{Disk, DiskFile, UNFINISHED, errno, is_full, write_all};
+use super::disk::{Disk, errno, is_full};
 use super::frame::{
-    self, CLOSING_BYTES, FRAME_BYTES, HEADER_BYTES, Header, Kind, SEGMENT_ENTRIES, Trailer,
+    self, CLOSING_BYTES, ENTRY_BYTES_MAX, FRAME_BYTES, HEADER_BYTES, Header, Kind, SEGMENT_ENTRIES,
+    Trailer,
 };
-use super::names::{self, Form, NEXT, RESERVE};
 use super::recover::Start;
+use super::segment::{Place, Segment};
 use super::shared::{Health, Shared, Space};
 use super::sink::NotRecorded;
 use super::tray::{Queue, Tray};
@@ -78,15 +79,6 @@ pub(super) struct Committer<D: Disk> {
     committed_at: Instant,
     collected_at: Instant,
     looked_at: Instant,
-}
-
-/// The segment that is written.
-struct Segment<F> {
-    file: F,
-    first: u64,
-    offset: u64,
-    bytes: u64,
-    has_trailer: bool,
 }
 
 /// Records on their way to the disk.
@@ -160,8 +152,10 @@ impl<D: Disk> Committer<D> {
                     self.pause();
                 }
             } else if stop {
-                if self.close().is_ok() && self.has_work() {
-                    continue; // came meanwhile
+                // Sinks take nothing more, and hear so; what they took until now is still written.
+                self.shared.closing.store(true, Ordering::SeqCst);
+                if self.round().is_ok() {
+                    self.close();
                 }
                 return self.last_words();
             } else {
@@ -271,6 +265,8 @@ impl<D: Disk> Committer<D> {
         let mut framed = Vec::new();
         let at = frame::begin(&mut framed);
         if self.chain.entry(size, &self.durable.root(), moment, &mut framed) {
+            let entry_bytes = framed.len() - at - FRAME_BYTES;
+            assert!((1..=ENTRY_BYTES_MAX).contains(&entry_bytes), "the chain's entries are short");
             // The byte before the entry is still zero, see `Queue::push`.
             let leaf = sha256(&framed[at + FRAME_BYTES - 1..]);
             frame::finish(&mut framed, at, Kind::Entry);
@@ -411,12 +407,13 @@ impl<D: Disk> Committer<D> {
         let mut content = header.encode().to_vec();
         frame::append_edge(&self.durable, &mut content);
         content.extend_from_slice(&self.batch);
+        let bytes = self.shared.settings.segment_bytes;
         let mut failed = failed;
         for place in [Place::Next, Place::New, Place::Reserve] {
             if !self.is_there(place) {
                 continue;
             }
-            match self.begin_in(place, &content) {
+            match Segment::begin(&*self.disk, place, self.durable.size(), bytes, &content) {
                 Ok(segment) => {
                     self.begun(place, segment);
                     return Ok(());
@@ -452,23 +449,6 @@ impl<D: Disk> Committer<D> {
             }
             Place::Reserve => self.shared.reserve_ready.swap(false, Ordering::AcqRel),
         }
-    }
-
-    fn begin_in(&self, place: Place, content: &[u8]) -> io::Result<Segment<D::File>> {
-        let (file, bytes) = match place {
-            Place::Next | Place::Reserve => {
-                let file = self.disk.open(place.name())?;
-                let bytes = file.len()?;
-                (file, bytes)
-            }
-            Place::New => (self.disk.create(place.name())?, self.shared.settings.segment_bytes),
-        };
-        write_all(&file, content, 0)?;
-        file.sync()?;
-        let first = self.durable.size();
-        self.disk.rename(place.name(), &names::segment(first, Form::Raw))?;
-        self.disk.sync()?;
-        Ok(Segment { file, first, offset: content.len() as u64, bytes, has_trailer: false })
     }
 
     fn begun(&mut self, place: Place, segment: Segment<D::File>) {
@@ -544,6 +524,12 @@ impl<D: Disk> Committer<D> {
         }
     }
 
+    /// Has the next round look at the folder.
+    #[cfg(test)]
+    pub(super) fn look_now(&mut self) {
+        self.looked_at = Instant::now().checked_sub(LOOK_EVERY).expect("the clock runs for long");
+    }
+
     /// Sleeps until a record comes, the chain is due, there is space again, or the store closes.
     fn idle(&mut self) {
         if self.shared.health() == Health::Full {
@@ -564,18 +550,12 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Everything is written: the chain's last entry, and the end of the segment.
-    fn close(&mut self) -> Result<(), NotRecorded> {
+    pub(super) fn close(&mut self) {
         self.ask_chain(Moment::Closing);
-        if self.own.is_some()
-            && let Err(error) = self.commit()
-        {
-            self.failed(error);
-            return Err(error);
-        }
-        if !self.has_work() {
+        let written = self.own.is_none() || self.commit().is_ok();
+        if written && self.pending.is_empty() {
             self.finish_segment();
         }
-        Ok(())
     }
 
     fn last_words(&mut self) -> Summary {
@@ -594,46 +574,6 @@ impl Taken {
         record.checked_sub(1).map_or(0, |before| self.queue.records[before].end)
     }
 }
-
-impl<F: DiskFile> Segment<F> {
-    /// Bytes that a batch may have.
-    fn room(&self) -> usize {
-        self.bytes.saturating_sub(self.offset).saturating_sub(CLOSING_BYTES as u64) as usize
-    }
-
-    /// Writes and waits until it is durable. After an error nothing more may be written.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
-        write_all(&self.file, bytes, self.offset).map_err(|error| ("write", error))?;
-        self.file.sync().map_err(|error| ("fdatasync", error))?;
-        self.offset += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-/// Where a segment can begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In the file that was prepared.
-    Next,
-    /// In a new file that grows, when no other was prepared yet.
-    New,
-    /// In the reserve.
-    Reserve,
-}
-
-impl Place {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Next => NEXT,
-            Self::New => NEW,
-            Self::Reserve => RESERVE,
-        }
-    }
-}
-
-/// A segment that grows, before it has its name. Ends as [`UNFINISHED`] says.
-const NEW: &str = "new.tmp";
-const _: () = assert!(UNFINISHED.len() == 4, "`new.tmp` is removed at the start");
 
 /// Says that the thread is gone, however it went.
 struct Gone(Arc<Shared>);

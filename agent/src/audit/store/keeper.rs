@@ -12,6 +12,7 @@ use super::names::{self, Form, NEXT, RESERVE};
 use super::pack::{PackError, pack};
 use super::shared::{Shared, Space};
 use super::watch::Notice;
+use crate::config::OnFull;
 
 /// Pause between two attempts to prepare a file.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -40,11 +41,20 @@ impl<D: Disk> Keeper<D> {
             if self.shared.stop.load(Ordering::SeqCst) {
                 return;
             }
-            if prepared {
+            let allow = self.shared.settings.on_full == OnFull::Allow;
+            if prepared && !allow {
                 std::thread::park();
             } else {
                 std::thread::park_timeout(RETRY_EVERY);
             }
+            self.look_at_committer();
+        }
+    }
+
+    /// Where losses are allowed, nobody waits for a disk that hangs.
+    pub(super) fn look_at_committer(&self) {
+        if self.shared.settings.on_full == OnFull::Allow && self.shared.hangs() {
+            self.shared.trays().iter().for_each(|tray| tray.wake_all());
         }
     }
 

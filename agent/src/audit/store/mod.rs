@@ -34,6 +34,7 @@ mod open;
 mod pack;
 mod recover;
 mod scan;
+mod segment;
 mod shared;
 mod sink;
 mod tray;
@@ -51,3 +52,14 @@ pub use sink::{
     Ticket,
 };
 pub use watch::{Chain, Finished, Moment, Notice, Unsealed, Watch};
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod store_tests;

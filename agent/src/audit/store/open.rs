@@ -179,14 +179,17 @@ impl Drop for Store {
     }
 }
 
-/// The threads' states, with a segment begun, for an epoch that may be continued.
+/// What sinks share with the threads, and the threads' states.
+pub(super) type Parts<D> = (Arc<Shared>, Committer<D>, Keeper<D>);
+
+/// The parts of a store with a segment begun, for an epoch that may be continued.
 pub(super) fn parts<D: Disk>(
     recovered: Recovered<D>,
     settings: Settings,
     chain: Box<dyn Chain>,
     watch: Arc<dyn Watch>,
     other_bytes: u64,
-) -> Result<(Arc<Shared>, Committer<D>, Keeper<D>), OpenError> {
+) -> Result<Parts<D>, OpenError> {
     let Recovered { disk, origin, tree, start, corrupt, .. } = recovered;
     if let Some(corrupt) = corrupt {
         return Err(OpenError::Corrupt(corrupt));

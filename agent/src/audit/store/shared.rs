@@ -10,6 +10,9 @@ use super::watch::{Notice, Watch};
 use crate::audit::time::WallNanos;
 use crate::config::{Audit, OnFull};
 
+/// A disk that says nothing for so long may never answer.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
+
 /// What the store needs of `[audit]`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -25,6 +28,8 @@ pub struct Settings {
     pub async_bytes_max: u64,
     /// In `async`: longest time that a record waits for the disk before statements wait too.
     pub async_delay_max: Duration,
+    /// With `on_full = "allow"`: longest time that anybody waits for a disk that says nothing.
+    pub hangs_after: Duration,
 }
 
 impl From<&Audit> for Settings {
@@ -36,6 +41,7 @@ impl From<&Audit> for Settings {
             on_full: audit.on_full,
             async_bytes_max: audit.async_bytes_max,
             async_delay_max: audit.async_delay_max,
+            hangs_after: HANGS_AFTER,
         }
     }
 }
@@ -155,6 +161,8 @@ pub(super) struct Shared {
     /// Somebody waits for a record to be durable, or much waits.
     pub(super) urgent: AtomicBool,
     pub(super) stop: AtomicBool,
+    /// Nothing is taken any more.
+    pub(super) closing: AtomicBool,
     committer: OnceLock<Thread>,
     keeper: OnceLock<Thread>,
     started: Instant,
@@ -193,6 +201,7 @@ impl Shared {
             idle: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             committer: OnceLock::new(),
             keeper: OnceLock::new(),
             started: Instant::now(),
@@ -330,6 +339,11 @@ impl Shared {
             u64::try_from(nanos).unwrap_or(u64::MAX - 1) + 1
         });
         self.behind_since.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Whether the disk has not answered for so long that it may never.
+    pub(super) fn hangs(&self) -> bool {
+        self.behind() >= self.settings.hangs_after
     }
 
     /// How long the oldest record that the committer holds has waited.

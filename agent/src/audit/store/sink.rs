@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
@@ -252,6 +253,7 @@ impl Sink {
     fn admit(&self, class: Class) -> Result<(), NotRecorded> {
         let closing = class == Class::Closing || self.shared.settings.on_full == OnFull::Allow;
         match self.shared.health() {
+            _ if self.shared.closing.load(Ordering::Relaxed) => Err(NotRecorded::WriterGone),
             Health::Gone => Err(NotRecorded::WriterGone),
             _ if closing => Ok(()),
             Health::Good if self.shared.level().stops_statements() => Err(NotRecorded::DiskFull),
@@ -268,9 +270,10 @@ impl Sink {
         error
     }
 
-    /// With `on_full = "allow"` nobody waits for a disk that is known to fail.
+    /// With `on_full = "allow"` nobody waits for a disk that is known to fail, or hangs.
     fn goes_on_without_disk(&self) -> bool {
-        self.shared.settings.on_full == OnFull::Allow && self.shared.health() != Health::Good
+        self.shared.settings.on_full == OnFull::Allow
+            && (self.shared.health() != Health::Good || self.shared.hangs())
     }
 
     fn within_bounds(&self) -> bool {

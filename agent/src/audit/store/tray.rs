@@ -154,6 +154,12 @@ impl Tray {
         self.notify();
     }
 
+    /// Lets everybody who waits for a ticket look again.
+    pub(super) fn wake_all(&self) {
+        let waiting = std::mem::take(&mut self.settlement().waiting);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
     fn publish(&self, ticket: u64, error: Option<NotRecorded>) -> usize {
         let mut settlement = self.settlement();
         let before = self.settled.load(Ordering::Relaxed);
@@ -173,8 +179,7 @@ impl Tray {
         ready
     }
 
-    /// How a ticket ended, if it did; else `cx` is woken when it does. `true` beside a `Pending`
-    /// says that the committer should know of it.
+    /// How a ticket ended, if it did; else `cx` is woken when it does.
     pub(super) fn poll(
         &self,
         Ticket(ticket): Ticket,

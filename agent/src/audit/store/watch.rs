@@ -112,7 +112,7 @@ pub trait Chain: Send {
 pub enum Moment {
     /// In the course of things.
     Regular,
-    /// Everything is written and the store closes: the last entry.
+    /// Everything is written and the store closes: the last entry. Not asked when the disk fails.
     Closing,
 }
 

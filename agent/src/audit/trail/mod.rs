@@ -35,7 +35,6 @@ use sealer::Sealing;
 
 pub use anchoring::Reach;
 pub use proofs::Proofs;
-pub use watcher::OnFinished;
 
 /// The audit trail of this host. One for each agent.
 pub struct Trail {

@@ -15,17 +15,17 @@ use super::sealer::{Sealer, Sealing};
 use super::watcher::{OnFinished, Watcher};
 use super::{Trail, TrailError};
 use crate::app::notify::{self, Manager};
-use crate::audit::anchors::{Anchors, Checkpoint, Hear, Question};
+use crate::audit::anchors::{Anchors, Checkpoint, Hear, NOTE_BYTES_MAX, Question};
 use crate::audit::chain::{LastSeal, SealKind, Seals, Signer as _};
 use crate::audit::keys::{
     Begin, Decision, Folder, HANDOVER_NAME, HostKey, Identity, Known, LogState, Machine, Newest,
     SealKey, SealKeyMaker, decide, harden, take,
 };
-use crate::audit::maintenance::{Aside, EpochStart, Recovery};
-use crate::audit::publish::{Publisher, newest_checkpoint, own_checkpoint};
+use crate::audit::maintenance::{Aside, EpochStart, Key, Recovery};
+use crate::audit::publish::{PublishError, Publisher, newest_checkpoint, own_checkpoint};
 use crate::audit::record::{Record, Stamp};
 use crate::audit::salt::salt;
-use crate::audit::store::{Directory, Opened, Store};
+use crate::audit::store::{Directory, Opened, Recorded, Store};
 use crate::audit::tile_files::TileFolder;
 use crate::audit::time::Now;
 use crate::audit::values::Keyring;
@@ -60,7 +60,18 @@ impl Trail {
 
         let current =
             Folder::open(&audit.directory)?.subfolder(&format!("epoch-{}", identity.epoch()))?;
-        let local = newest_checkpoint(&current, identity.origin(), &*host)?;
+        let local = match newest_checkpoint(&current, identity.origin(), &*host) {
+            Ok(Some(local)) => current
+                .read("checkpoint", NOTE_BYTES_MAX)?
+                .map(|note| (local, String::from_utf8_lossy(&note).into_owned())),
+            Ok(None) => None,
+            // Nothing is concluded from a file that anybody could have put there.
+            Err(error @ PublishError::NotOurs(_)) => {
+                error!(%error, "the newest checkpoint is not ours");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         let hear = Arc::new(OnceLock::<Arc<Watcher>>::new());
         let listening = hear.clone();
         let told: Hear = Arc::new(move |notice| {
@@ -89,8 +100,8 @@ impl Trail {
                     Some((_, opened)) => opened,
                     None => unreachable!("an epoch without entries is not continued"),
                 };
-                let past =
-                    past::read(&audit.directory, identity.epoch()).map_err(TrailError::Read)?;
+                let past = past::read(&audit.directory, identity.epoch(), opened.tree().size())
+                    .map_err(TrailError::Read)?;
                 let _ = torn; // told by the opened log itself
                 (opened, past)
             }
@@ -111,7 +122,7 @@ impl Trail {
             (Some(LastSeal { kind: SealKind::Handover, next, .. }), Some(key))
                 if *next == key.public_key()
         );
-        if past.seal.is_some() && !goes_on_sealed {
+        if past.seal.is_some() && !goes_on_sealed || opened.torn_tail().is_some() {
             first.push_back(recovery(&opened, &past));
         }
 
@@ -144,6 +155,7 @@ impl Trail {
             audit.seal_every.as_nanos() as u64,
             Now::read().boot.0,
         );
+        let host_key = host.clone();
         let sealer = Sealer {
             shared: sealing.clone(),
             first,
@@ -152,13 +164,21 @@ impl Trail {
             publisher: publisher.clone(),
             pending: None,
         };
-        let watcher =
-            Arc::new(Watcher { publisher: publisher.clone(), sink: OnceLock::new(), on_finished });
+        let watcher = Arc::new(Watcher {
+            publisher: Arc::downgrade(&publisher),
+            sink: OnceLock::new(),
+            on_finished,
+        });
         let keyring = Keyring::open(&audit.directory.join("keys").join("values"))?;
         let store = Store::start(opened, audit.into(), Box::new(sealer), watcher.clone())?;
         let sink = store.sink();
         let _ = watcher.sink.set(store.sink());
         let _ = hear.set(watcher);
+        let key = host_key.vkey(&host_name);
+        let used = Key { reason: None, kind: "host", id: &key, by_uid: None, action: "used" };
+        let put = sink.record(&Stamp::agent(Now::read()), &used)?;
+        let _: Recorded = sink.durable_blocking(put.ticket)?;
+        // Only now: a crash before would look as if the log had been put back.
         identity.begun(&folder)?;
         info!(%origin, entries = tree.0, "audit trail open");
         Ok(Self {
@@ -244,15 +264,14 @@ impl Logs {
         let Some(number) = self.newest else { return Ok(None) };
         // Epochs of an identity before have another name, which their segments tell.
         let path = directory.path().join(format!("epoch-{number}"));
-        let told = pgward_verify::store::Epoch::open(path, number)
-            .and_then(|epoch| epoch.origin())
-            .ok()
-            .flatten();
+        let told =
+            pgward_verify::store::Epoch::open(path, number).ok().and_then(|epoch| epoch.origin());
         let own = identity
             .origin()
             .of_epoch(number)
             .map_err(crate::audit::keys::IdentityError::Origin)?;
-        let origin = told.unwrap_or_else(|| own.to_string());
+        // Of the epoch that is written to, only our own log will do.
+        let origin = told.filter(|_| number != identity.epoch()).unwrap_or_else(|| own.to_string());
         let opened = directory.open_epoch(number, &origin)?;
         let has_entries = opened.tree().size() > 0 || opened.corrupt().is_some();
         Ok(has_entries.then_some((number, opened)))
@@ -269,11 +288,19 @@ fn state(opened: &Opened) -> LogState {
 }
 
 /// Asks anchors what they know of this host, and adds what the folder itself knows.
-fn ask(anchors: &Anchors, identity: &Identity, host: &HostKey, local: Option<Known>) -> Vec<Known> {
+fn ask(
+    anchors: &Anchors,
+    identity: &Identity,
+    host: &HostKey,
+    local: Option<(Known, String)>,
+) -> Vec<Known> {
     let origin = identity.origin();
-    let question =
-        Question { host: origin.host_name().to_owned(), epoch: origin.epoch(), newest: None };
-    let mut known: Vec<Known> = local.into_iter().collect();
+    let question = Question {
+        host: origin.host_name().to_owned(),
+        epoch: origin.epoch(),
+        newest: local.as_ref().and_then(|(_, note)| Checkpoint::parse(note).ok()),
+    };
+    let mut known: Vec<Known> = local.into_iter().map(|(known, _)| known).collect();
     for answer in anchors.newest_known(&question, ANCHORS_ASKED) {
         let told = match answer.known {
             Ok(told) => told,

@@ -6,13 +6,14 @@ use std::path::Path;
 use pgward_verify::cbor::{Entry, Value};
 use pgward_verify::store::{Epoch, ReadError};
 
-use crate::audit::chain::{LastSeal, SealKind};
+use crate::audit::chain::LastSeal;
+use crate::audit::last_seal::last_seal;
 use crate::audit::ledger::{Coverage, HooksAction, LastHooks, Named, Previous, Seen};
 use crate::audit::schema::{EventKind, f};
 use crate::audit::time::WallNanos;
 
-/// Segments that are looked at, from the newest: a seal comes every few seconds, an account of
-/// connects every minute.
+/// Segments that are looked at for the account of connects, from the newest: one comes every minute
+/// while there are connects. Without one the ledger says that the trail is missing.
 const SEGMENTS_MAX: usize = 8;
 
 /// What a run goes on from.
@@ -27,17 +28,19 @@ pub(super) struct Past {
 }
 
 /// Reads the end of an epoch that nobody writes.
-pub(super) fn read(directory: &Path, epoch: u64) -> Result<Past, ReadError> {
+/// `size` is that of its log.
+pub(super) fn read(directory: &Path, epoch: u64, size: u64) -> Result<Past, ReadError> {
     let epoch = Epoch::open(directory.join(format!("epoch-{epoch}")), epoch)?;
     let pieces = epoch.pieces();
     let mut found = Past::default();
     for back in 1..=pieces.len().min(SEGMENTS_MAX) {
         let from = pieces[pieces.len() - back].first;
         found = read_from(&epoch, from)?;
-        if found.seal.is_some() && found.previous.coverage.is_some() && found.hooks.is_some() {
+        if found.previous.coverage.is_some() && found.hooks.is_some() {
             break;
         }
     }
+    found.seal = last_seal(&epoch, size)?;
     Ok(found)
 }
 
@@ -59,14 +62,6 @@ impl Past {
         let number = |field: u8| entry.uint(field.into());
         let text = |field: u8| entry.text(field.into()).unwrap_or_default().to_owned();
         match EventKind::from_number(entry.event()) {
-            Some(EventKind::Seal) => {
-                let kind = number(f::SEAL_KIND).and_then(SealKind::of_number);
-                let next = entry.array::<32>(f::SEAL_NEXT.into());
-                if let (Some(number), Some(kind), Some(next)) = (number(f::SEAL_NUMBER), kind, next)
-                {
-                    self.seal = Some(LastSeal { number, kind, next: *next });
-                }
-            }
             Some(EventKind::AgentStart) => {
                 *boot_id = text(f::BOOT_ID);
                 self.previous.saw(Seen::AgentStart);

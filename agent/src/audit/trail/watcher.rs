@@ -1,6 +1,6 @@
 //! What happens to the store and to the anchors becomes records.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{OnceLock, Weak};
 
 use tracing::{error, info, warn};
 
@@ -13,11 +13,12 @@ use crate::audit::store::{Finished, Level, Notice, Sink, Watch};
 use crate::audit::time::Now;
 
 /// Called with each finished segment, on the store's own thread.
-pub type OnFinished = Box<dyn Fn(&Finished) + Send + Sync>;
+pub(super) type OnFinished = Box<dyn Fn(&Finished) + Send + Sync>;
 
 /// Hears of everything, and records it once there is a way into the log.
 pub(super) struct Watcher {
-    pub(super) publisher: Arc<Publisher>,
+    /// Not kept alive: it ends with the store.
+    pub(super) publisher: Weak<Publisher>,
     pub(super) sink: OnceLock<Sink>,
     pub(super) on_finished: OnFinished,
 }
@@ -127,7 +128,9 @@ impl Watch for Watcher {
     }
 
     fn finished(&self, segment: &Finished) {
-        self.publisher.segment_end(segment.end, segment.root);
+        if let Some(publisher) = self.publisher.upgrade() {
+            publisher.segment_end(segment.end, segment.root);
+        }
         (self.on_finished)(segment);
     }
 }

@@ -136,10 +136,10 @@ fn open(keys: &Keys, claim: &Claim<'_>, parsed: &Parsed<'_>) -> Result<Opened, D
 fn check(claim: &Claim<'_>, opened: Opened) -> Result<Disclosed, DiscloseError> {
     let Opened { secret, text, parameters } = opened;
     let committer = Committer::with(secret);
-    if let Some(text) = &text {
-        if claim.text != Some(committer.commit(Field::Text, text)) {
-            return Err(DiscloseError::Mismatch(Value::Text));
-        }
+    if let Some(text) = &text
+        && claim.text != Some(committer.commit(Field::Text, text))
+    {
+        return Err(DiscloseError::Mismatch(Value::Text));
     }
     let listed = parameters.partition_point(|(at, _)| usize::from(*at) < PARAMETERS_LISTED_MAX);
     let (listed, unlisted) = parameters.split_at(listed);

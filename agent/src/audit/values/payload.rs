@@ -234,11 +234,11 @@ impl Opened {
         let secret = RecordSecret::new(key(&mut reader, 0)?.array()?);
         pairs = pairs.checked_sub(1)?;
         let (mut text, mut parameters) = (None, Vec::new());
-        let mut next = (pairs > 0).then(|| reader.uint()).unwrap_or_default();
+        let mut next = if pairs > 0 { reader.uint() } else { None };
         if next == Some(1) {
             text = Some(reader.bytes()?.to_vec());
             pairs -= 1;
-            next = (pairs > 0).then(|| reader.uint()).unwrap_or_default();
+            next = if pairs > 0 { reader.uint() } else { None };
         }
         if next == Some(2) {
             pairs -= 1;

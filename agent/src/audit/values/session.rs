@@ -19,7 +19,8 @@ use crate::config::{self, ValueMode};
 use crate::sql::lex::{Encoding, Strings};
 use crate::sql::secrets::holds_secret;
 
-/// Longest value that names a person, in bytes.
+/// Longest value that names a person, in bytes. With a longer one, or one that was cut, a statement
+/// is sealed under the key of its session alone.
 pub const SUBJECT_BYTES_MAX: usize = 1024;
 /// Bytes that a value takes beside a record, besides its own.
 const PAIR_BYTES: usize = 16;
@@ -84,6 +85,11 @@ impl SessionValues {
         };
         let keyring = keyring.clone();
         Ok((Self { session, policy, keyring, keys, sealed: 0, person: None }, stored))
+    }
+
+    /// Whether texts are held as they are.
+    pub fn holds_clear(&self) -> bool {
+        self.policy.text == ValueMode::Clear
     }
 
     /// Looks at a text. `strings` are [`Strings::Standard`] only when the server said so.

@@ -55,7 +55,8 @@ pub enum ShownValue {
         /// Whether the value is beside.
         beside: bool,
     },
-    /// HMAC-SHA-256 with the index key of the day on which the session began.
+    /// HMAC-SHA-256 with the index key of the day on which the session began; of a value that was
+    /// cut, of its beginning.
     Hash([u8; 32]),
     /// Not at all.
     Never(Never),

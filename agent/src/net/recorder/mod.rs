@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     audit::{
-        BootNanos, Confidence, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
+        BootNanos, Confidence, Encoded, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
         SessionId, SessionMark, SessionSeq, SessionStart, Sink, Ticket, Tier, WallNanos, Writer,
         ledger::{Connect, Failure},
         values::{Keyring, Party, SessionValues, Stored},
@@ -366,7 +366,13 @@ impl Recorder {
         let connect = self.connect.take();
         let record = SessionStart {
             connect: connect.as_ref().map(Connect::number),
-            ..beginning.start(&opener.full, tier, self.confidence(), &self.flow, self.mode)
+            ..beginning.start(
+                self.identity(&opener),
+                tier,
+                self.confidence(),
+                &self.flow,
+                self.mode,
+            )
         };
         let put = self.put(&record);
         self.beginning = beginning;
@@ -421,9 +427,18 @@ impl Recorder {
             return Ok(*seq);
         }
         let seq = self.seq.next();
-        self.put(&Writer { actor: &who.full, tier })?;
+        let actor = self.identity(who).clone();
+        self.put(&Writer { actor: &actor, tier })?;
         self.writers.push((who.clone(), seq));
         Ok(seq)
+    }
+
+    /// An identity as this session's records may hold it.
+    fn identity<'w>(&self, who: &'w Who) -> &'w Encoded {
+        match self.values.holds_clear() {
+            true => &who.full,
+            false => &who.guarded,
+        }
     }
 
     /// Says from time to time how much there is of the session, so that a part of it can be proven while it lasts.

@@ -186,7 +186,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     today: Option<Arc<DayKey>>,
-    persons: HashMap<[u8; 32], Key>,
+    /// Boxed: a map that grows leaves what was in it behind.
+    persons: HashMap<[u8; 32], Box<Key>>,
     jobs: Vec<Job>,
     closed: bool,
 }
@@ -250,14 +251,14 @@ impl Keyring {
         let now = (self.0.shared.clock)();
         let mut state = self.0.shared.lock();
         if let Some(key) = state.persons.get(&id) {
-            return Ok((key.clone(), None));
+            return Ok((Key::clone(key), None));
         }
         let key = Key::random()?;
         let stored = state.push(Owner::Subject(id), &key, &session.day, now)?;
         if state.persons.len() >= PERSONS_MAX {
             state.persons.clear();
         }
-        state.persons.insert(id, key.clone());
+        state.persons.insert(id, Box::new(key.clone()));
         drop(state);
         self.0.shared.wake.notify_one();
         Ok((key, Some(stored)))

@@ -148,10 +148,10 @@ impl Writer {
             self.open.remove(0);
         }
         let parts = self.parts_of(day.day).map_err(disk)?;
-        if let Some(&part) = parts.last().filter(|part| !self.failed.contains(part)) {
-            if let Some(open) = self.continued(part, day).map_err(disk)? {
-                return Ok(open);
-            }
+        if let Some(&part) = parts.last().filter(|part| !self.failed.contains(part))
+            && let Some(open) = self.continued(part, day).map_err(disk)?
+        {
+            return Ok(open);
         }
         let number = parts.last().map_or(1, |part| part.number + 1);
         if number > PARTS_MAX {

@@ -1,0 +1,1 @@
+//! A trail made up.
