@@ -54,7 +54,7 @@ pub struct Agent {
     cgroup: PathBuf,
     pins: PathBuf,
     control: PathBuf,
-    enter: Entry,
+    enter: Place,
     environment: Vec<(String, String)>,
     secrets: Secrets,
     audit: PathBuf,
@@ -65,7 +65,7 @@ pub struct Agent {
 
 /// Handles needed to start the process in its place again.
 #[derive(Debug)]
-struct Entry {
+struct Place {
     procs: PathBuf,
 }
 
@@ -454,7 +454,7 @@ impl Builder {
             cgroup: cgroup.path().to_owned(),
             pins,
             control,
-            enter: Entry { procs: cgroup.path().join("cgroup.procs") },
+            enter: Place { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
             secrets: Secrets::default(),
             reader: Mutex::new(Reader::new(audit.clone())),
@@ -499,7 +499,7 @@ impl Builder {
     }
 }
 
-impl Entry {
+impl Place {
     fn enter(&self, command: &mut Command) -> Result<()> {
         let procs = fs::OpenOptions::new().write(true).open(&self.procs)?;
         crate::kernel::before_exec(command, move || {

@@ -91,7 +91,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = samples::settings(folder.path());
-        let trail = Trail::open(&audit).expect("a trail");
+        let trail = samples::trail(&audit);
         let resolver = Resolver::new(AttribSettings::default()).expect("a host");
         let recording = Recording {
             sink: trail.sink(),
