@@ -29,7 +29,7 @@ fn parse_moment_at(text: &str, now: SystemTime) -> Result<Moment, String> {
         let age = humantime::parse_duration(text).map_err(|_| expected())?;
         now.checked_sub(age).ok_or_else(expected)?
     };
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = at.duration_since(UNIX_EPOCH).map_err(|_| expected())?;
     u64::try_from(since.as_nanos()).map(Moment).map_err(|_| expected())
 }
 
