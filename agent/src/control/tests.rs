@@ -48,6 +48,7 @@ fn status() -> Status {
             checkpoint: Some(5),
             checkpoint_error: None,
             anchors: Vec::new(),
+            eased_until: None,
         },
         connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),
