@@ -76,7 +76,8 @@ pub enum OnFull {
 /// When a statement may go to its server, and its answer to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuditMode {
-    /// `overlap` for statements that are proven to be pure reads, `group` for all others.
+    /// `overlap` for statements that are proven to be pure reads, `group` for all others. Nothing
+    /// proves that of a statement yet, so it is `group`.
     Default,
     /// Intent durable before the statement goes, outcome durable before the last byte of the
     /// answer goes.
