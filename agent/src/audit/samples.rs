@@ -176,7 +176,7 @@ pub(crate) fn trail(audit: &config::Audit) -> Trail {
     let config = config.map_err(|report| report.to_string()).expect("a good configuration");
     let destinations = Destinations::load(&config).expect("the implicit destination");
     let reach = Reach { destinations: &destinations, dialer: None };
-    Trail::open(audit, &reach, Box::new(|_| {})).expect("a trail")
+    Trail::open(audit, &reach, Box::new(|_, _| {})).expect("a trail")
 }
 
 /// What a trail holds, joined.
