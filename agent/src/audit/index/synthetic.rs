@@ -150,6 +150,7 @@ impl Entries {
     fn of_session(&mut self, session: &mut Session, now: Now) -> Vec<u8> {
         let seq = session.seq.next();
         let stamp = session.seq.stamp(now);
+        session.seq.recorded(&[0; 32]);
         match session.stage {
             Stage::Start => {
                 session.stage = Stage::Login;
