@@ -240,7 +240,7 @@ impl Entries {
                 "pid": 1000 + process, "start_ns": process, "exec": 1,
                 "comm": format!("app-{process}"), "exe": format!("/usr/bin/app-{process}"), "uid": 1000,
             });
-            if process % 3 == 0 {
+            if process.is_multiple_of(3) {
                 actor["container"] =
                     json!({"id": format!("{process:064x}"), "name": format!("web-{process}")});
             }
