@@ -1,5 +1,7 @@
 //! The command line from arguments to output.
 
+mod audit_table;
+
 use clap::CommandFactory as _;
 use serde_json::json;
 

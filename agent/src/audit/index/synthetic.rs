@@ -150,6 +150,7 @@ impl Entries {
     fn of_session(&mut self, session: &mut Session, now: Now) -> Vec<u8> {
         let seq = session.seq.next();
         let stamp = session.seq.stamp(now);
+        session.seq.recorded(&[0; 32]);
         match session.stage {
             Stage::Start => {
                 session.stage = Stage::Login;
@@ -239,7 +240,7 @@ impl Entries {
                 "pid": 1000 + process, "start_ns": process, "exec": 1,
                 "comm": format!("app-{process}"), "exe": format!("/usr/bin/app-{process}"), "uid": 1000,
             });
-            if process % 3 == 0 {
+            if process.is_multiple_of(3) {
                 actor["container"] =
                     json!({"id": format!("{process:064x}"), "name": format!("web-{process}")});
             }

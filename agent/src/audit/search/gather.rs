@@ -148,13 +148,14 @@ impl<'s> Gathering<'s> {
             // Entries that are none are for the verifier to tell.
             all.append(&mut assembler.push(*index, bytes).unwrap_or_default());
         }
-        let finished = all.len();
         all.append(&mut assembler.finish(u64::MAX));
         let epoch = self.segments.epoch().number;
-        let shown = all.into_iter().enumerate().filter_map(|(at, found)| {
+        let shown = all.into_iter().filter_map(|found| {
             let key = key(&found)?;
-            let index = *self.wanted.get(&key)?;
-            let index = if at < finished { found.index } else { index };
+            let wanted = *self.wanted.get(&key)?;
+            // What nothing completed stands at its own entry, whether or not its end was read.
+            let completed = found.object.get("outcome").is_none_or(|outcome| outcome != "unknown");
+            let index = if completed && found.index != u64::MAX { found.index } else { wanted };
             Some((key, Found { epoch, index, ..found }))
         });
         shown.collect()

@@ -249,9 +249,8 @@ impl Segments {
         let error = |source| SearchError::Index { first, source };
         let mut builder = Builder::new(previous.as_deref(), first).map_err(error)?;
         let mut entries = self.epoch.entries_from(first);
-        loop {
-            // What is damaged behind is left out: what is before it can be found.
-            let Ok(Some(record)) = entries.next() else { break };
+        // What is damaged behind is left out: what is before it can be found.
+        while let Ok(Some(record)) = entries.next() {
             if end.is_some_and(|end| record.index >= end) || record.index != builder.next_index() {
                 break;
             }
@@ -316,10 +315,13 @@ fn read_bundle(path: &Path, pack: &mut Pack, number: usize) -> Result<Vec<Vec<u8
     entries.map_err(|what| SearchError::Read(ReadError::Damaged { path, offset, what }))
 }
 
+/// `seq` and ordinal of each entry of a session in a segment.
+type OfSegment = Arc<[(u64, u32)]>;
+
 /// Places of the entries of a session, by their `seq`, over all segments.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    of: HashMap<([u8; 16], usize), Arc<[(u64, u32)]>>,
+    of: HashMap<([u8; 16], usize), OfSegment>,
 }
 
 impl Places {
@@ -329,7 +331,7 @@ impl Places {
         segments: &mut Segments,
         at: usize,
         id: &[u8; 16],
-    ) -> Result<Option<Arc<[(u64, u32)]>>, SearchError> {
+    ) -> Result<Option<OfSegment>, SearchError> {
         if let Some(places) = self.of.get(&(*id, at)) {
             return Ok(Some(Arc::clone(places)));
         }
@@ -337,7 +339,7 @@ impl Places {
         let first = index.zone().first;
         let Some(row) = index.session(id) else { return Ok(None) };
         let seqs = index.seqs_of(row).map_err(|source| SearchError::Index { first, source })?;
-        let places: Arc<[(u64, u32)]> = seqs.into();
+        let places: OfSegment = seqs.into();
         self.of.insert((*id, at), Arc::clone(&places));
         Ok(Some(places))
     }

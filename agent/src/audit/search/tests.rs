@@ -132,7 +132,7 @@ fn segments_without_an_index_are_searched_all_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn any_trail_is_searched_alike(seed in 5_u64..1 << 40) {

@@ -27,6 +27,8 @@ pub use moment::{Day, Moment};
 pub use table::Column;
 
 use super::{Exit, Output};
+#[cfg(test)]
+pub(super) use tail::tail_while;
 
 /// Does what `command` says.
 pub fn run(command: &AuditCommand, output: &mut Output<'_>) -> io::Result<Exit> {
