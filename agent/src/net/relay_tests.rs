@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{SessionIds, Tier, Trail, WallNanos, ledger::Ledger, samples},
+    audit::{SessionIds, Tier, Trail, WallNanos, samples},
     config,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
