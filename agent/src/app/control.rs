@@ -1,4 +1,4 @@
-//! Answers `pgward sessions` and `pgward status`.
+//! Answers `pgward sessions`, `pgward status` and what changes the audit trail.
 
 use std::{
     path::PathBuf,
@@ -14,7 +14,8 @@ use tracing::warn;
 use super::coverage::Keeper;
 use crate::{
     audit::{
-        AuditRead, Now, Stamp, Tier, Trail, WallNanos,
+        Tier, Trail, WallNanos,
+        keep::{Care, CareError},
         ledger::{Coverage, Named},
     },
     bpf::Maps,
@@ -22,6 +23,7 @@ use crate::{
         BreakGlass, CLEAR, Connects, Handler, Hold, HoldInfo, Prune, Pruned, SessionInfo, Shred,
         Status,
     },
+    net::error::chain,
     net::registry::{Registry, STATES, Shown as Session},
 };
 
@@ -35,7 +37,8 @@ pub(super) struct Shown {
     pub(super) tiers: &'static [Tier],
     pub(super) workers: usize,
     pub(super) directory: PathBuf,
-    pub(super) trail: Trail,
+    pub(super) trail: Arc<Trail>,
+    pub(super) care: Arc<Care>,
     pub(super) namespaces: AtomicU64,
     pub(super) stop: Notify,
 }
@@ -81,36 +84,43 @@ impl Handler for Shown {
     }
 
     async fn audit_read(&self, uid: u32, command: &str, arguments: &str) -> Result<(), String> {
-        let sink = self.trail.sink();
-        let read = AuditRead { by_uid: uid, command, arguments };
-        let put = sink.record(&Stamp::agent(Now::read()), &read).map_err(|e| e.to_string())?;
-        sink.durable(put.ticket).await.map(drop).map_err(|error| error.to_string())
+        let (command, arguments) = (command.to_owned(), arguments.to_owned());
+        self.take_care(move |care| care.read(uid, &command, &arguments)).await
     }
 
-    async fn audit_prune(&self, _: u32, _: Prune) -> Result<Pruned, String> {
-        Err(self.unable("prune"))
+    async fn audit_prune(&self, uid: u32, prune: Prune) -> Result<Pruned, String> {
+        self.take_care(move |care| care.prune(uid, prune)).await
     }
 
-    async fn audit_shred(&self, _: u32, _: &Shred) -> Result<u64, String> {
-        Err(self.unable("shred"))
+    async fn audit_shred(&self, uid: u32, shred: &Shred) -> Result<u64, String> {
+        let shred = shred.clone();
+        self.take_care(move |care| care.shred(uid, &shred)).await
     }
 
-    async fn audit_hold(&self, _: u32, _: &Hold) -> Result<(), String> {
-        Err(self.unable("hold"))
+    async fn audit_hold(&self, uid: u32, hold: &Hold) -> Result<(), String> {
+        let hold = hold.clone();
+        self.take_care(move |care| care.hold(uid, &hold)).await
     }
 
     async fn audit_holds(&self) -> Result<Vec<HoldInfo>, String> {
-        Err(self.unable("hold"))
+        self.take_care(|care| Ok(care.holds())).await
     }
 
-    async fn audit_break_glass(&self, _: u32, _: &BreakGlass) -> Result<String, String> {
-        Err(self.unable("break-glass"))
+    async fn audit_break_glass(&self, uid: u32, asked: &BreakGlass) -> Result<String, String> {
+        let asked = asked.clone();
+        self.take_care(move |care| care.break_glass(uid, &asked)).await.map(rfc3339)
     }
 }
 
 impl Shown {
-    fn unable(&self, command: &str) -> String {
-        format!("the trail of this agent can't do `{command}`")
+    /// What waits for the disk is done by a thread of its own.
+    async fn take_care<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Care) -> Result<T, CareError> + Send + 'static,
+    ) -> Result<T, String> {
+        let care = self.care.clone();
+        let done = tokio::task::spawn_blocking(move || act(&care)).await;
+        done.map_err(|_| "a fault of the agent".to_owned())?.map_err(|error| chain(&error))
     }
 }
 

@@ -35,10 +35,12 @@ use zeroize::Zeroizing;
 use crate::{
     attrib::{AttribSettings, Resolver, ResolverError},
     audit::{
-        AgentStart, AgentStop, Encoded, Namespace, NamespaceChange, NotRecorded, Now, Reach,
-        Record, SessionIds, Sink, Stamp, Tier, Trail, TrailError,
+        AgentStart, AgentStop, ConfigLoad, Encoded, Namespace, NamespaceChange, NotRecorded, Now,
+        Reach, Record, SessionIds, Sink, Stamp, Tier, Trail, TrailError,
+        keep::{self, Care, CareError, Timer},
         ledger::{self, Ledger, LedgerRecord, Pins},
         set_clock_state,
+        store::Finished,
     },
     bpf::{
         self, AttachError, Cgroup, LoadError, Loaded, MapError, PinFolder, Requirement, Undo, sys,
@@ -81,6 +83,9 @@ pub enum AppError {
     /// The audit trail.
     #[error(transparent)]
     Trail(#[from] TrailError),
+    /// What takes care of it.
+    #[error(transparent)]
+    Care(#[from] CareError),
     /// The first record.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
@@ -151,9 +156,11 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
     let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let reach = Reach { destinations: &destinations, dialer: Some(dialer.clone()) };
-    let trail = Trail::open(&config.audit, &reach, Box::new(|_| {}))?;
+    let trail = Arc::new(Trail::open(&config.audit, &reach, indexer(&config.audit))?);
     let sink = trail.sink();
     record_start(&trail, config, file, &cgroup, tier)?;
+    let care = Arc::new(Care::open(trail.clone(), &config.audit)?);
+    let care_timer = Timer::start(care.clone()).map_err(system("starting a thread"))?;
 
     let boot_id = boot_id();
     let emit = ledger_emit(sink.clone());
@@ -207,6 +214,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
             keyring: trail.keyring(),
             identifier: identifier.clone(),
             tier: audit_tier(tier),
+            seal: Some(trail.seal_soon()),
         },
         dialer: dialer.clone(),
         refusals: refusals.clone(),
@@ -238,7 +246,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         tiers: tiers(tier),
         workers: threads.len(),
         directory: config.audit.directory.clone(),
-        trail,
+        trail: trail.clone(),
+        care,
         namespaces: AtomicU64::new(0),
         stop: Notify::new(),
     };
@@ -273,12 +282,15 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     if let Err(error) = keeper.stop() {
         warn!(%error, "the last account of connects could not be made");
     }
+    if let Err(error) = care_timer.stop() {
+        warn!(error = %chain(&error), "break-glass was not recorded as over");
+    }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
     }
     drop(sink);
-    if let Err(error) = shown.trail.close() {
+    if let Err(error) = trail.close() {
         error!(%error, "the audit trail did not end in good order");
     }
     Ok(())
@@ -386,20 +398,34 @@ fn record_start(
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
     let host = nix::unistd::gethostname().unwrap_or_default();
+    let digest = Sha256::digest(file).into();
     let start = AgentStart {
         version: env!("CARGO_PKG_VERSION"),
         host: &host.to_string_lossy(),
         boot_id: &boot_id(),
         pid: std::process::id(),
-        config_sha256: Some(Sha256::digest(file).into()),
+        config_sha256: Some(digest),
         tiers: tiers(tier),
         cgroup: &shown_cgroup(config, cgroup),
         memory_locked: trail.memory_locked(),
     };
     let sink = trail.sink();
-    let put = sink.record(&Stamp::agent(Now::read()), &start)?;
+    sink.record(&Stamp::agent(Now::read()), &start)?;
+    let load = ConfigLoad { config_sha256: &digest };
+    let put = sink.record(&Stamp::agent(Now::read()), &load)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
+}
+
+/// What is done with each finished segment of the trail.
+fn indexer(audit: &config::Audit) -> Box<dyn Fn(u64, &Finished) + Send + Sync> {
+    let directory = audit.directory.clone();
+    Box::new(move |epoch, finished| {
+        let folder = directory.join(format!("epoch-{epoch}"));
+        if let Err(error) = keep::index_finished(&folder, epoch, finished) {
+            warn!(error = %chain(&error), first = finished.first, "no search index was made");
+        }
+    })
 }
 
 /// Where the ledger's records go.

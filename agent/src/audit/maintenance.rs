@@ -146,8 +146,10 @@ pub struct Redaction<'a> {
     pub target: &'a str,
     /// Who approved.
     pub approver: &'a str,
-    /// Keys that are gone.
-    pub keys_erased: u64,
+    /// Keys that are gone. `None`: this is recorded before it happens.
+    pub keys_erased: Option<u64>,
+    /// Entries whose values went, from and to behind the last: where whole files of them did.
+    pub entries: Option<(u64, u64)>,
 }
 
 /// `prune`: old segments were deleted.
@@ -174,7 +176,7 @@ pub struct Hold<'a> {
     pub by_uid: u32,
     /// `set`, `lifted`.
     pub action: &'a str,
-    /// `session`, `time`.
+    /// `all`, `session`, `time`.
     pub scope: &'a str,
     /// Which.
     pub target: &'a str,
@@ -278,7 +280,9 @@ impl Redaction<'_> {
         entry.text(f::SCOPE, self.scope);
         entry.text(f::TARGET, self.target);
         entry.text(f::APPROVER, self.approver);
-        entry.uint(f::KEYS_ERASED, self.keys_erased);
+        entry.uint_if(f::KEYS_ERASED, self.keys_erased);
+        entry.uint_if(f::FROM_INDEX, self.entries.map(|(from, _)| from));
+        entry.uint_if(f::TO_INDEX, self.entries.map(|(_, to)| to));
     }
 }
 

@@ -14,6 +14,7 @@ mod excerpt;
 pub mod export;
 mod happening;
 pub mod index;
+pub mod keep;
 pub mod keys;
 pub mod last_seal;
 pub mod ledger;
@@ -44,7 +45,7 @@ pub use session::*;
 pub use statement::*;
 pub use store::{Class, NotRecorded, Put, Recorded, Sink, Ticket};
 pub use time::{BootNanos, Now, RFC3339_LEN, WallNanos, clock_state, set_clock_state};
-pub use trail::{Proofs, Reach, Trail, TrailError, TrailStatus};
+pub use trail::{Proofs, Reach, SealSoon, Trail, TrailError, TrailStatus};
 
 #[cfg(test)]
 mod record_tests;

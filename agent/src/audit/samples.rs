@@ -176,7 +176,7 @@ pub(crate) fn trail(audit: &config::Audit) -> Trail {
     let config = config.map_err(|report| report.to_string()).expect("a good configuration");
     let destinations = Destinations::load(&config).expect("the implicit destination");
     let reach = Reach { destinations: &destinations, dialer: None };
-    Trail::open(audit, &reach, Box::new(|_| {})).expect("a trail")
+    Trail::open(audit, &reach, Box::new(|_, _| {})).expect("a trail")
 }
 
 /// What a trail holds, joined.
@@ -462,7 +462,8 @@ fn full_maintenance(samples: &mut Samples) {
         scope: "session",
         target: "t",
         approver: "a",
-        keys_erased: 1,
+        keys_erased: Some(1),
+        entries: Some((0, 65_536)),
     });
     samples.of_agent(&Prune {
         reason: "age",
@@ -645,7 +646,8 @@ pub(crate) fn minimal() -> Vec<Sample> {
         scope: "",
         target: "",
         approver: "",
-        keys_erased: 0,
+        keys_erased: None,
+        entries: None,
     });
     samples.of_agent(&Prune {
         reason: "",

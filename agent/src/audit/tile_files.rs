@@ -134,12 +134,46 @@ impl TileFolder {
         let (mut there, mut missing) = (0, full);
         while there < missing {
             let middle = there + (missing - there) / 2;
-            match self.tile(0, middle) {
-                Ok(_) => there = middle + 1,
-                Err(_) => missing = middle,
-            }
+            // Of pruned entries only the tile above is left.
+            let is_there =
+                self.tile(0, middle).is_ok() || self.tile(1, middle / TILE_HASHES as u64).is_ok();
+            if is_there { there = middle + 1 } else { missing = middle }
         }
         there
+    }
+
+    /// Removes tiles of level 0 whose entries, all below `index`, were pruned. Those that no full
+    /// tile above stands for stay: the tree is made of what is left. Gives how many went.
+    pub fn prune(&self, index: u64) -> Result<u64, TileFileError> {
+        let width = TILE_HASHES as u64;
+        let mut removed = 0;
+        for above in 0..index / (width * width) {
+            let all = above * width..(above + 1) * width;
+            // They go in order, so where the last is gone all are.
+            if self.tile(0, all.end - 1).is_err() {
+                continue;
+            }
+            self.tile(1, above)?;
+            for n in all {
+                let path = tile_path(0, n);
+                let (folders, name) = path.rsplit_once('/').expect("`tile/` comes first");
+                if let Some(folder) = self.folder(folders)? {
+                    removed += u64::from(folder.remove(name)?);
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// A folder of tiles, if it is there.
+    fn folder(&self, path: &str) -> Result<Option<Folder>, FolderError> {
+        let mut folder = None::<Folder>;
+        for part in path.split('/') {
+            let parent = folder.as_ref().unwrap_or(&self.epoch);
+            let Some(next) = parent.existing_subfolder(part)? else { return Ok(None) };
+            folder = Some(next);
+        }
+        Ok(folder)
     }
 }
 
@@ -150,12 +184,7 @@ impl TileSource for TileFolder {
         let path = tile_path(level, n);
         let missing = || TileFileError::Missing(path.clone());
         let (folders, name) = path.rsplit_once('/').expect("`tile/` comes before the number");
-        let mut folder = None::<Folder>;
-        for part in folders.split('/') {
-            let parent = folder.as_ref().unwrap_or(&self.epoch);
-            folder = Some(parent.existing_subfolder(part)?.ok_or_else(missing)?);
-        }
-        let folder = folder.expect("a split has a first part");
+        let folder = self.folder(folders)?.ok_or_else(missing)?;
         let bytes = folder.read(name, TILE_BYTES)?.ok_or_else(missing)?;
         Ok(Cow::Owned(Tile::from_bytes(level, n, &bytes)?.hashes))
     }
@@ -267,6 +296,21 @@ mod tests {
         let (writer, from) = resume(&epoch, 65_536);
         assert_eq!((writer.expect("made anew").size(), from), (65_536, Some(65_280)));
         assert!(epoch.path().join("tile/1/000").exists());
+    }
+
+    #[test]
+    fn tiles_of_pruned_entries_go_where_one_above_stands_for_them() {
+        let (_guard, epoch) = test_folder();
+        resume(&epoch, 66_000).0.expect("entries");
+        assert_eq!(tile_folder(&epoch).prune(65_535).expect("ours"), 0, "none is complete");
+        assert_eq!(tile_folder(&epoch).prune(65_800).expect("ours"), 256);
+        assert_eq!(tile_folder(&epoch).prune(65_800).expect("ours"), 0, "they are gone");
+        let path = |tile: &str| epoch.path().join("tile").join(tile);
+        assert!(!path("0/000").exists() && !path("0/255").exists());
+        assert!(path("0/256").exists() && path("1/000").exists());
+        let (writer, from) = resume(&epoch, 66_000);
+        let writer = writer.expect("goes on without them");
+        assert_eq!((writer.tiles.tree().root(), from), (root(66_000), Some(65_792)));
     }
 
     #[test]

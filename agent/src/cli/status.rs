@@ -39,6 +39,7 @@ pub(super) fn run_at(socket: &Path, json: bool, output: &mut Output<'_>) -> io::
     let good = (status.audit.store)
         .is_some_and(|store| store.health == Health::Good && store.lost == 0)
         && status.audit.anchors.iter().all(|anchor| anchor.alarm.is_none())
+        && status.audit.eased_until.is_none()
         && explained;
     Ok(if good { Exit::Done } else { Exit::Finding })
 }
@@ -78,6 +79,9 @@ fn pairs(status: &Status) -> Vec<(&str, String)> {
         let entries = format!("{} durable, {} lost", store.entries, store.lost);
         pairs.push(("  entries", entries));
         pairs.push(("  bytes", format!("{} of {}", store.used_bytes, audit.quota_bytes)));
+    }
+    if let Some(until) = &audit.eased_until {
+        pairs.push(("  BREAK-GLASS", format!("recording is eased until {}", printable(until))));
     }
     if let Some(error) = &audit.checkpoint_error {
         pairs.push(("  checkpoint", printable(error)));

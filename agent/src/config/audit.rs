@@ -23,10 +23,6 @@ pub const SEGMENTS_MIN: u64 = 4;
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// The file of the query log.
-    pub path: PathBuf,
-    /// Size at which it is set aside, in bytes.
-    pub file_bytes_max: u64,
     /// The folder of the trail. It belongs to the agent alone.
     pub directory: PathBuf,
     /// First part of the log's origin: a name for all hosts that belong together.
@@ -80,7 +76,8 @@ pub enum OnFull {
 /// When a statement may go to its server, and its answer to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuditMode {
-    /// `overlap` for statements that are proven to be pure reads, `group` for all others.
+    /// `overlap` for statements that are proven to be pure reads, `group` for all others. Nothing
+    /// proves that of a statement yet, so it is `group`.
     Default,
     /// Intent durable before the statement goes, outcome durable before the last byte of the
     /// answer goes.
@@ -264,8 +261,6 @@ impl AuditRule {
 impl Default for Audit {
     fn default() -> Self {
         Self {
-            path: PathBuf::from("/var/log/pgward/queries.jsonl"),
-            file_bytes_max: 1 << 30,
             directory: PathBuf::from("/var/lib/pgward/audit"),
             fleet: "pgward".to_owned(),
             on_full: OnFull::Block,

@@ -67,6 +67,7 @@ fn status() -> Status {
                 busy_ms: Some(2),
                 alarm: Some("another log".to_owned()),
             }],
+            eased_until: None,
         },
         connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),

@@ -99,6 +99,7 @@ impl Scene {
             audit: Arc::new(audit.clone()),
             identifier: Identifier::start(resolver).expect("threads"),
             tier: Tier::T0,
+            seal: None,
         };
         let (client, inner_client) = duplex(ROOM);
         let (server, inner_server) = duplex(ROOM);

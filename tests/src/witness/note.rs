@@ -18,6 +18,19 @@ pub struct Signer {
     pair: Ed25519KeyPair,
 }
 
+/// Name and public half of a verifier key of a log, such as a line of `keys/host.vkey`.
+pub fn log_key(vkey: &str) -> Result<(&str, Vec<u8>)> {
+    let mut parts = vkey.trim_end().splitn(3, '+');
+    let (name, id, key) = (parts.next(), parts.next(), parts.next());
+    let (name, id) = (name.context("no name")?, id.context("no key id")?);
+    let key = STANDARD.decode(key.context("no key")?)?;
+    let (kind, public) = key.split_first().context("an empty key")?;
+    ensure!(*kind == NOTE && public.len() == 32, "not an Ed25519 key");
+    let expected: String = key_id(name, NOTE, public).iter().map(|b| format!("{b:02x}")).collect();
+    ensure!(id == expected, "key id {id}, expected {expected}");
+    Ok((name, public.to_vec()))
+}
+
 /// Key id: what tells keys of one name apart.
 pub fn key_id(name: &str, kind: u8, public: &[u8]) -> [u8; 4] {
     let hash = Sha256::new()

@@ -314,9 +314,16 @@ impl Check<'_> {
     }
 }
 
-/// The record that says why `from..to` is gone.
+/// The last of the records that together say why `from..to` is gone.
 fn covering(ranges: &[Range], from: u64, to: u64) -> Option<u64> {
-    ranges.iter().find(|range| range.from <= from && to <= range.to).map(|range| range.by)
+    let (mut reached, mut by) = (from, None);
+    // Segments go one after the other, in the order of the log.
+    for range in ranges {
+        if range.from <= reached && reached < range.to {
+            (reached, by) = (range.to, Some(range.by));
+        }
+    }
+    by.filter(|_| to <= reached)
 }
 
 fn tail_digest(tail: &Tail, bytes: u64) -> Option<[u8; 32]> {

@@ -10,11 +10,11 @@
 mod clients;
 mod database;
 mod logins;
+mod trail;
 mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use pgward_tests::agent::Agent;
@@ -27,6 +27,7 @@ use pgward_tests::{host, pki};
 use self::clients::Places;
 use self::database::{Database, SHOP};
 use self::logins::Login;
+use self::trail::Evidence;
 use self::verify::Traces;
 use crate::ebpf::{self, WhenMissing};
 use crate::interrupt::Interrupt;
@@ -59,8 +60,10 @@ pub(crate) fn demo(at_the_end: AtTheEnd) -> Result<()> {
     }
     setup::setup(Purpose::Demo)?;
     ebpf::build(WhenMissing::Fail)?;
-    say("building the agent without optimisation: quicker to build, and the demo measures nothing");
-    run(cargo().args(["build", "--package", "pgward"]))?;
+    say(
+        "building the agent, and the program that checks its trail, without optimisation: the demo measures nothing",
+    );
+    run(cargo().args(["build", "--package", "pgward", "--package", "pgward-verify"]))?;
 
     let interrupt = Interrupt::install()?;
     let scratch = Scratch::new("demo", leftovers::clean)?;
@@ -80,6 +83,7 @@ pub(crate) fn demo(at_the_end: AtTheEnd) -> Result<()> {
 /// Everything the demo needs. Fields are dropped from the first to the last.
 struct Stage {
     agent: Agent,
+    evidence: Evidence,
     _bpffs: BpfFs,
     database: Database,
     netns: (NetNs, Cable),
@@ -120,6 +124,8 @@ impl Stage {
             "container_state_roots",
             &format!("[{state_root:?}]"),
         );
+        let evidence = Evidence::new(scratch.folder())?;
+        let agent = evidence.configure(agent);
         let mut agent = database.configure(agent, &authority)?.prepare(&cgroup, &bpffs)?;
         let started = database::make_authority(&agent).and_then(|()| agent.start_process(None));
         if let Err(error) = started {
@@ -128,9 +134,11 @@ impl Stage {
             return Err(error);
         }
         database.watch(&agent);
+        evidence.enrol(&agent)?;
         traces.process("pgward", agent.pid()?);
         Ok(Self {
             agent,
+            evidence,
             _bpffs: bpffs,
             database,
             netns,
@@ -173,7 +181,9 @@ impl Stage {
         self.table()?;
         logins::compare(&self.agent.records()?, &logins)?;
         let status = host::run(&mut self.agent.command(&["status", "--json"])?)?;
-        logins::compare_counters(&serde_json::from_str(&status)?, &logins)
+        logins::compare_counters(&serde_json::from_str(&status)?, &logins)?;
+        interrupt.check()?;
+        self.evidence.show(&self.agent)
     }
 
     /// Waits until all sessions are on record, with their ends.

@@ -160,6 +160,15 @@ impl Folder {
         self.sync()
     }
 
+    /// Removes a file, if it is there: durably after [`Folder::sync`]. Gives whether it was there.
+    pub fn remove(&self, name: &str) -> Result<bool, FolderError> {
+        match unlinkat(&self.descriptor, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(call("removal", &self.path.join(name), errno)),
+        }
+    }
+
     fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<String, FolderError> {
         let temporary = format!("{name}.tmp");
         let path = self.path.join(&temporary);
@@ -179,7 +188,8 @@ impl Folder {
         Ok(temporary)
     }
 
-    fn sync(&self) -> Result<(), FolderError> {
+    /// Makes durable which files there are.
+    pub fn sync(&self) -> Result<(), FolderError> {
         fsync(&self.descriptor).map_err(|errno| call("fsync", &self.path, errno))
     }
 

@@ -312,9 +312,9 @@ pub const ENTRY: &[Field] = table! {
         "who approved", "who";
     173 "keys_erased" Kind::Uint, Plain, "", "redaction",
         "keys that are gone", "result";
-    180 "from_index" Kind::Uint, Plain, "", "prune",
+    180 "from_index" Kind::Uint, Plain, "", "redaction prune",
         "first entry that was deleted", "on what";
-    181 "to_index" Kind::Uint, Plain, "", "prune",
+    181 "to_index" Kind::Uint, Plain, "", "redaction prune",
         "behind the last", "on what";
     182 "minimum_index" Kind::Uint, Plain, "", "prune",
         "smallest index that is still there", "";

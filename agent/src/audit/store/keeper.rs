@@ -41,7 +41,7 @@ impl<D: Disk> Keeper<D> {
             if self.shared.stop.load(Ordering::SeqCst) {
                 return;
             }
-            let allow = self.shared.settings.on_full == OnFull::Allow;
+            let allow = self.shared.on_full() == OnFull::Allow;
             if prepared && !allow {
                 std::thread::park();
             } else {
@@ -53,7 +53,7 @@ impl<D: Disk> Keeper<D> {
 
     /// Where losses are allowed, nobody waits for a disk that hangs.
     pub(super) fn look_at_committer(&self) {
-        if self.shared.settings.on_full == OnFull::Allow && self.shared.hangs() {
+        if self.shared.on_full() == OnFull::Allow && self.shared.hangs() {
             self.shared.trays().iter().for_each(|tray| tray.wake_all());
         }
     }

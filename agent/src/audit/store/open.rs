@@ -15,6 +15,7 @@ use super::shared::{Settings, Shared, StoreStatus};
 use super::sink::{NotRecorded, Sink};
 use super::watch::{Chain, Watch};
 use crate::audit::chain::{Hash, Tree};
+use crate::audit::time::BootNanos;
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +147,12 @@ impl Store {
     /// Has the bytes of the trail counted anew, after something was removed from it.
     pub fn recount(&self) {
         self.shared.wake_keeper();
+    }
+
+    /// Has the store go on without a disk until a moment, as with `on_full = "allow"` and mode
+    /// `async`; `None` ends that.
+    pub fn ease(&self, until: Option<BootNanos>) {
+        self.shared.ease(until);
     }
 
     /// Writes what waits, asks the chain for its last entry, finishes the segment and ends the

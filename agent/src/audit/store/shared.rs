@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::tray::Tray;
 use super::watch::{Notice, Watch};
-use crate::audit::time::WallNanos;
+use crate::audit::time::{BootNanos, Now, WallNanos};
 use crate::config::{Audit, OnFull};
 
 /// A disk that says nothing for so long may never answer.
@@ -185,6 +185,8 @@ pub(super) struct Shared {
     pub(super) current_bytes: AtomicU64,
     pub(super) entries: AtomicU64,
     pub(super) batches: AtomicU64,
+    /// Boot time until which recording is eased, in nanoseconds; 0: it is not.
+    eased_until: AtomicU64,
     lost: AtomicU64,
     lost_unreported: AtomicU64,
     lost_since: AtomicU64,
@@ -215,6 +217,7 @@ impl Shared {
             current_bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            eased_until: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             lost_unreported: AtomicU64::new(0),
             lost_since: AtomicU64::new(u64::MAX),
@@ -263,6 +266,30 @@ impl Shared {
     fn used_bytes(&self) -> u64 {
         let kept = self.kept_bytes.load(Ordering::Relaxed);
         kept.saturating_add(self.current_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Has recording eased until a moment, or no longer.
+    pub(super) fn ease(&self, until: Option<BootNanos>) {
+        self.eased_until.store(until.map_or(0, |until| until.0), Ordering::Release);
+        // Who waits for a disk that fails need not wait any more.
+        self.trays().iter().for_each(|tray| {
+            tray.notify();
+            tray.wake_all();
+        });
+        self.wake_keeper();
+    }
+
+    /// Whether recording is eased now: it ends by itself, whoever forgets it.
+    pub(super) fn eased(&self) -> bool {
+        match self.eased_until.load(Ordering::Acquire) {
+            0 => false,
+            until => Now::read().boot.0 < until,
+        }
+    }
+
+    /// What happens while nothing can be recorded, as of now.
+    pub(super) fn on_full(&self) -> OnFull {
+        if self.eased() { OnFull::Allow } else { self.settings.on_full }
     }
 
     /// Looks how much of the quota is used, and tells when that crosses a watermark.

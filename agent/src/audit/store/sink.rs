@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use super::shared::{Health, Shared};
 use super::tray::Tray;
@@ -181,6 +182,29 @@ impl Sink {
         }
     }
 
+    /// As [`Sink::durable_blocking`], for at most so long. `None`: it is not known yet.
+    pub fn durable_within(
+        &self,
+        ticket: Ticket,
+        limit: Duration,
+    ) -> Option<Result<Recorded, NotRecorded>> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        let until = Instant::now() + limit;
+        loop {
+            match self.poll_durable(ticket, &mut cx) {
+                Poll::Ready(result) => return Some(result),
+                Poll::Pending => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+
     /// Whether what the record is about may happen, by the mode of its session: when the record is
     /// durable, or, in `overlap` and `async`, at once. In `async` it waits as well once more than
     /// `async_bytes_max` or something older than `async_delay_max` waits for the disk.
@@ -190,6 +214,7 @@ impl Sink {
         ticket: Ticket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Recorded, NotRecorded>> {
+        let mode = if self.shared.eased() { AuditMode::Async } else { mode };
         match mode {
             AuditMode::Strict | AuditMode::Group | AuditMode::Default => {
                 self.poll_durable(ticket, cx)
@@ -209,7 +234,7 @@ impl Sink {
     /// Whether a record could be written now: to be asked before a statement is looked at. Always
     /// `Ok` with `on_full = "allow"`.
     pub fn check(&self) -> Result<(), NotRecorded> {
-        match self.shared.settings.on_full {
+        match self.shared.on_full() {
             OnFull::Allow => Ok(()),
             OnFull::Block => self.admit(Class::Ordinary),
         }
@@ -218,7 +243,7 @@ impl Sink {
     /// As [`Sink::check`], before a session begins: that ends earlier, at 95 % of the quota.
     pub fn check_session(&self) -> Result<(), NotRecorded> {
         self.check()?;
-        match self.shared.settings.on_full {
+        match self.shared.on_full() {
             OnFull::Block if self.shared.level().stops_sessions() => {
                 Err(NotRecorded::SessionsStopped)
             }
@@ -229,7 +254,7 @@ impl Sink {
     /// Whether so much waits that the worker should read no more from its clients. Never with
     /// `on_full = "allow"`.
     pub fn saturated(&self) -> bool {
-        self.shared.settings.on_full == OnFull::Block && self.tray.queue().end() >= SATURATED_BYTES
+        self.shared.on_full() == OnFull::Block && self.tray.queue().end() >= SATURATED_BYTES
     }
 
     /// Waits until the sink is not saturated. Ends with the error of [`Sink::check`] when the disk
@@ -249,9 +274,14 @@ impl Sink {
         }
     }
 
+    /// Has the committer look whether there is something to do.
+    pub(in crate::audit) fn wake(&self) {
+        self.shared.wake_committer();
+    }
+
     /// What the state of the log says about a new record.
     fn admit(&self, class: Class) -> Result<(), NotRecorded> {
-        let closing = class == Class::Closing || self.shared.settings.on_full == OnFull::Allow;
+        let closing = class == Class::Closing || self.shared.on_full() == OnFull::Allow;
         match self.shared.health() {
             _ if self.shared.closing.load(Ordering::Relaxed) => Err(NotRecorded::WriterGone),
             Health::Gone => Err(NotRecorded::WriterGone),
@@ -264,7 +294,7 @@ impl Sink {
     }
 
     fn lost(&self, error: NotRecorded) -> NotRecorded {
-        if self.shared.settings.on_full == OnFull::Allow {
+        if self.shared.on_full() == OnFull::Allow {
             self.shared.count_lost(1, Now::read().wall);
         }
         error
@@ -272,7 +302,7 @@ impl Sink {
 
     /// With `on_full = "allow"` nobody waits for a disk that is known to fail, or hangs.
     fn goes_on_without_disk(&self) -> bool {
-        self.shared.settings.on_full == OnFull::Allow
+        self.shared.on_full() == OnFull::Allow
             && (self.shared.health() != Health::Good || self.shared.hangs())
     }
 
@@ -283,7 +313,7 @@ impl Sink {
     }
 
     fn verdict(&self, result: Result<(), NotRecorded>) -> Result<Recorded, NotRecorded> {
-        match (result, self.shared.settings.on_full) {
+        match (result, self.shared.on_full()) {
             (Ok(()), _) | (Err(_), OnFull::Allow) => Ok(Recorded(())),
             (Err(error), OnFull::Block) => Err(error),
         }

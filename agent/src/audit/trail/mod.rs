@@ -16,6 +16,7 @@ mod sealer;
 mod watcher;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::warn;
@@ -27,7 +28,7 @@ use super::ledger::{LastHooks, Previous};
 use super::publish::{PublishError, Publisher, PublisherError};
 use super::store::{NotRecorded, OpenError, Sink, Store, StoreStatus};
 use super::tile_files::ResumeError;
-use super::time::Now;
+use super::time::{BootNanos, Now, WallNanos};
 use super::values::{Keyring, KeysError};
 use crate::app::notify::Manager;
 use past::Past;
@@ -35,6 +36,7 @@ use sealer::Sealing;
 
 pub use anchoring::Reach;
 pub use proofs::Proofs;
+pub use sealer::SealSoon;
 
 /// The audit trail of this host. One for each agent.
 pub struct Trail {
@@ -49,6 +51,8 @@ pub struct Trail {
     anchors: Arc<Anchors>,
     past: Past,
     memory_locked: bool,
+    /// When recording stops being eased, in nanoseconds since 1970; 0: it is not eased.
+    eased_until: AtomicU64,
 }
 
 /// Why there is no trail.
@@ -127,6 +131,15 @@ pub struct TrailStatus {
     pub checkpoint_error: Option<String>,
     /// Each anchor.
     pub anchors: Vec<AnchorStatus>,
+    /// Break-glass: recording is eased until then. RFC 3339, UTC.
+    #[serde(default)]
+    pub eased_until: Option<String>,
+}
+
+impl std::fmt::Debug for Trail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trail").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Trail {
@@ -169,6 +182,29 @@ impl Trail {
     /// Has a seal made now.
     pub fn seal_now(&self) {
         self.sealing.hurry();
+        self.sink().wake();
+    }
+
+    /// For those that ask for a seal behind a record of theirs.
+    pub fn seal_soon(&self) -> SealSoon {
+        SealSoon(Arc::clone(&self.sealing))
+    }
+
+    /// Has the store go on without a disk until a moment, in both clocks; `None` ends that. Whether
+    /// it may, and that it is recorded, is for the caller to see to.
+    pub(super) fn ease(&self, until: Option<(WallNanos, BootNanos)>) {
+        self.eased_until.store(until.map_or(0, |(wall, _)| wall.0), Ordering::Relaxed);
+        if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
+            store.ease(until.map(|(_, boot)| boot));
+        }
+    }
+
+    /// Until when recording is eased, if it is.
+    pub fn eased_until(&self) -> Option<WallNanos> {
+        match self.eased_until.load(Ordering::Relaxed) {
+            0 => None,
+            until => Some(WallNanos(until)),
+        }
     }
 
     /// Has the bytes of the trail counted anew, after something was removed from it.
@@ -191,6 +227,9 @@ impl Trail {
             checkpoint: published.size,
             checkpoint_error: published.error,
             anchors: self.anchors.status(),
+            eased_until: self
+                .eased_until()
+                .map(|until| String::from_utf8_lossy(&until.rfc3339()).into_owned()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -167,6 +168,7 @@ impl Trail {
         let watcher = Arc::new(Watcher {
             publisher: Arc::downgrade(&publisher),
             sink: OnceLock::new(),
+            epoch: origin.epoch(),
             on_finished,
         });
         let keyring = Keyring::open(&audit.directory.join("keys").join("values"))?;
@@ -192,6 +194,7 @@ impl Trail {
             publisher: Mutex::new(Some(publisher)),
             anchors,
             past,
+            eased_until: AtomicU64::new(0),
             memory_locked: hardening.no_swap.is_ok() && hardening.no_dump.is_ok(),
         })
     }

@@ -13,7 +13,7 @@ use crate::audit::maintenance::Seal;
 use crate::audit::publish::Publisher;
 use crate::audit::record::{Record, Stamp};
 use crate::audit::salt::salt;
-use crate::audit::store::{Chain, Moment};
+use crate::audit::store::{Chain, Moment, NotRecorded, Recorded, Sink, Ticket};
 use crate::audit::time::{BootNanos, Now};
 
 /// What the sealer shares with others.
@@ -47,6 +47,30 @@ impl Sealing {
     fn ending(&self) -> Ending {
         let passed_on = *self.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
         passed_on.map_or(Ending::Final, Ending::Handover)
+    }
+}
+
+/// Asks for a seal behind a record: for those who cannot wait for the next regular one.
+#[derive(Clone, Debug)]
+pub struct SealSoon(pub(super) Arc<Sealing>);
+
+impl SealSoon {
+    /// Has a seal made when the record is durable, so that it is under it. Returns at once. Outside
+    /// of a runtime the seal is made at once, and the record may be under the one after.
+    pub fn behind(&self, sink: &Sink, ticket: Ticket) {
+        let (sealing, sink) = (Arc::clone(&self.0), sink.clone());
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            sealing.hurry();
+            sink.wake();
+            return;
+        };
+        // Not awaited: at a stop it is dropped, and the last seal is behind every record.
+        let _: tokio::task::JoinHandle<()> = runtime.spawn(async move {
+            // A record that failed is in its place all the same.
+            let _: Result<Recorded, NotRecorded> = sink.durable(ticket).await;
+            sealing.hurry();
+            sink.wake();
+        });
     }
 }
 

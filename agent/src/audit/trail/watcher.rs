@@ -12,14 +12,16 @@ use crate::audit::record::{Record, Stamp};
 use crate::audit::store::{Finished, Level, Notice, Sink, Watch};
 use crate::audit::time::Now;
 
-/// Called with each finished segment, on the store's own thread.
-pub(super) type OnFinished = Box<dyn Fn(&Finished) + Send + Sync>;
+/// Called with the epoch and each finished segment of it, on the store's own thread.
+pub(super) type OnFinished = Box<dyn Fn(u64, &Finished) + Send + Sync>;
 
 /// Hears of everything, and records it once there is a way into the log.
 pub(super) struct Watcher {
     /// Not kept alive: it ends with the store.
     pub(super) publisher: Weak<Publisher>,
     pub(super) sink: OnceLock<Sink>,
+    /// The epoch that is written.
+    pub(super) epoch: u64,
     pub(super) on_finished: OnFinished,
 }
 
@@ -131,6 +133,6 @@ impl Watch for Watcher {
         if let Some(publisher) = self.publisher.upgrade() {
             publisher.segment_end(segment.end, segment.root);
         }
-        (self.on_finished)(segment);
+        (self.on_finished)(self.epoch, segment);
     }
 }

@@ -28,8 +28,9 @@ use super::{
 };
 use crate::{
     audit::{
-        BootNanos, Confidence, Encoded, EndReason, NotRecorded, Now, Record, Recorded, SessionEnd,
-        SessionId, SessionMark, SessionSeq, SessionStart, Sink, Ticket, Tier, WallNanos, Writer,
+        BootNanos, Confidence, Encoded, EndReason, NotRecorded, Now, Record, Recorded, SealSoon,
+        SessionEnd, SessionId, SessionMark, SessionSeq, SessionStart, Sink, Ticket, Tier,
+        WallNanos, Writer,
         ledger::{Connect, Failure},
         values::{Keyring, Party, SessionValues, Stored},
     },
@@ -59,6 +60,8 @@ pub struct Recording {
     pub identifier: Arc<Identifier>,
     /// Best tier at work.
     pub tier: Tier,
+    /// Asked for a seal when a session of mode `strict` ends.
+    pub seal: Option<SealSoon>,
 }
 
 /// Records one session.
@@ -489,7 +492,10 @@ impl Recorder {
             digest,
         };
         // The session is over: nobody is left to be told that this could not be written; the log counts it.
-        let _ = self.recording.sink.record_closing(&self.seq.stamp(now), &record);
+        let put = self.recording.sink.record_closing(&self.seq.stamp(now), &record);
+        if let (AuditMode::Strict, Some(seal), Ok(put)) = (self.mode, &self.recording.seal, put) {
+            seal.behind(&self.recording.sink, put.ticket);
+        }
     }
 }
 

@@ -6,10 +6,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use anyhow::{Context, Result};
 use pgward_tests::witness::Witness;
-use pgward_tests::witness::note::{NOTE, Signer, key_id};
+use pgward_tests::witness::note::{Signer, log_key};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,23 +19,10 @@ fn main() -> Result<()> {
     let seed: [u8; 32] = seed.try_into().ok().context("a seed has 32 bytes")?;
     let witness = Witness::start(address, Signer::new(name, &seed)?, Path::new(folder))?;
     for host in hosts {
-        let (host, public) = public(host.trim_end())?;
+        let (host, public) = log_key(host)?;
         witness.trust(host, &public);
     }
     println!("{} {}", witness.url(), witness.vkey());
     witness.join();
     Ok(())
-}
-
-/// Name and public half of a verifier key.
-fn public(vkey: &str) -> Result<(&str, Vec<u8>)> {
-    let mut parts = vkey.splitn(3, '+');
-    let (name, id, key) = (parts.next(), parts.next(), parts.next());
-    let (name, id) = (name.context("no name")?, id.context("no key id")?);
-    let key = STANDARD.decode(key.context("no key")?)?;
-    let (kind, public) = key.split_first().context("an empty key")?;
-    ensure!(*kind == NOTE && public.len() == 32, "not an Ed25519 key");
-    let expected: String = key_id(name, NOTE, public).iter().map(|b| format!("{b:02x}")).collect();
-    ensure!(id == expected, "key id {id}, expected {expected}");
-    Ok((name, public.to_vec()))
 }
