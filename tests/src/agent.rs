@@ -43,6 +43,7 @@ pub struct Builder {
     networks: Vec<String>,
     destinations: Vec<String>,
     environment: Vec<(String, String)>,
+    audit: Option<PathBuf>,
 }
 
 /// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
@@ -405,6 +406,13 @@ impl Builder {
         self
     }
 
+    /// Folder of the audit trail, where that is not to be in the agent's own.
+    #[must_use]
+    pub fn trail(mut self, folder: PathBuf) -> Self {
+        self.audit = Some(folder);
+        self
+    }
+
     /// An environment variable of the agent.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -430,7 +438,7 @@ impl Builder {
         let folder = tempfile::Builder::new().prefix("pgward-agent-").tempdir()?;
         let control = folder.path().join("control");
         let pins = bpffs.path().join("pgward");
-        let audit = folder.path().join("audit");
+        let audit = self.audit.take().unwrap_or_else(|| folder.path().join("audit"));
         let given = std::mem::take(&mut self.tables);
         self.put("agent", "control_socket", quoted(&control));
         self.put("agent", "workers", "2".to_owned());

@@ -9,6 +9,7 @@
 //! | [`postgres`] | a throw-away PostgreSQL cluster, with or without TLS |
 //! | [`pki`] | certificates, right and wrong |
 //! | [`container`] | a real OCI container, run by `crun` |
+//! | [`disk`] | a small disk, to be filled, frozen and broken |
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`visitor`] | a connection made in the cgroup, driven by the test |
 //! | [`sweep`] | the search for secrets |
@@ -22,6 +23,7 @@ pub mod agent;
 pub mod bpffs;
 pub mod cgroup;
 pub mod container;
+pub mod disk;
 pub mod gate;
 pub mod host;
 pub mod kernel;

@@ -10,7 +10,7 @@
 //! | anything else | one row with the text itself, then `ReadyForQuery` |
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -38,6 +38,16 @@ struct Shared {
     accepted: AtomicUsize,
     direct: AtomicUsize,
     connections: Mutex<Vec<TcpStream>>,
+    observer: Option<Observer>,
+}
+
+/// Told of every query when it arrives, before anything is answered.
+struct Observer(Box<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl ScriptedServer {
@@ -47,11 +57,22 @@ impl ScriptedServer {
         Self::on(TcpListener::bind(address).with_context(|| format!("binding {address}"))?)
     }
 
+    /// A server on a free port that tells `observer` the text of every query when it arrives, before it answers.
+    pub fn watched(observer: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("binding")?;
+        let observer = Some(Observer(Box::new(observer)));
+        Self::with(listener, Shared { observer, ..Shared::default() })
+    }
+
     /// A server on a listener made elsewhere, such as in another network namespace.
     pub fn on(listener: TcpListener) -> Result<Self> {
+        Self::with(listener, Shared::default())
+    }
+
+    fn with(listener: TcpListener, shared: Shared) -> Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let theirs = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &theirs));
         Ok(Self { address, shared, acceptor: Some(acceptor) })
@@ -99,7 +120,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let shared = Arc::clone(shared);
             threads.push(std::thread::spawn(move || {
                 // The client's side shows what happened; an error here is its half of that.
-                let _ = serve(stream, &shared.direct);
+                let _ = serve(stream, &shared);
             }));
         }
         forget_closed(shared);
@@ -118,7 +139,7 @@ fn forget_closed(shared: &Shared) {
     connections.retain(|stream| stream.peer_addr().is_ok());
 }
 
-fn serve(mut stream: TcpStream, direct: &AtomicUsize) -> Result<()> {
+fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
     stream.set_nodelay(true)?;
     let told = format!("source={}.", stream.peer_addr()?);
     start(&mut stream)?;
@@ -131,8 +152,11 @@ fn serve(mut stream: TcpStream, direct: &AtomicUsize) -> Result<()> {
         }
         let text = String::from_utf8_lossy(&frame.body);
         let text = text.trim_end_matches('\0');
+        if let Some(Observer(observe)) = &shared.observer {
+            observe(text);
+        }
         if text.contains(&told) {
-            direct.fetch_add(1, Ordering::SeqCst);
+            shared.direct.fetch_add(1, Ordering::SeqCst);
         }
         let mut words = text.split_whitespace();
         match words.next().unwrap_or_default() {
