@@ -43,6 +43,7 @@ pub struct Builder {
     networks: Vec<String>,
     destinations: Vec<String>,
     environment: Vec<(String, String)>,
+    binary: Option<PathBuf>,
 }
 
 /// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
@@ -56,6 +57,7 @@ pub struct Agent {
     control: PathBuf,
     enter: Entry,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
     secrets: Secrets,
     audit: PathBuf,
     reader: Mutex<Reader>,
@@ -120,7 +122,7 @@ impl Agent {
             .create(true)
             .append(true)
             .open(self.folder.path().join("stderr"))?;
-        let mut command = Command::new(Self::binary()?);
+        let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config());
         command.env("NOTIFY_SOCKET", &path).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -161,7 +163,7 @@ impl Agent {
 
     /// Another command of the binary with this agent's configuration: `pgward <arguments> --config <file>`.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(Self::binary()?);
+        let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--config").arg(self.config());
         Ok(command)
     }
@@ -412,6 +414,13 @@ impl Builder {
         self
     }
 
+    /// Another binary than [`Agent::binary`].
+    #[must_use]
+    pub fn binary(mut self, path: PathBuf) -> Self {
+        self.binary = Some(path);
+        self
+    }
+
     /// Writes the configuration, starts the agent on `cgroup` (itself a member) with its pins in `bpffs`.
     pub fn start(self, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Agent> {
         let mut agent = self.prepare(cgroup, bpffs)?;
@@ -456,6 +465,7 @@ impl Builder {
             control,
             enter: Entry { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
+            binary: self.binary.map_or_else(Agent::binary, Ok)?,
             secrets: Secrets::default(),
             reader: Mutex::new(Reader::new(audit.clone())),
             audit,
