@@ -55,7 +55,7 @@ pub struct Agent {
     cgroup: PathBuf,
     pins: PathBuf,
     control: PathBuf,
-    enter: Entry,
+    enter: Place,
     environment: Vec<(String, String)>,
     binary: PathBuf,
     secrets: Secrets,
@@ -67,7 +67,7 @@ pub struct Agent {
 
 /// Handles needed to start the process in its place again.
 #[derive(Debug)]
-struct Entry {
+struct Place {
     procs: PathBuf,
 }
 
@@ -463,7 +463,7 @@ impl Builder {
             cgroup: cgroup.path().to_owned(),
             pins,
             control,
-            enter: Entry { procs: cgroup.path().join("cgroup.procs") },
+            enter: Place { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
             binary: self.binary.map_or_else(Agent::binary, Ok)?,
             secrets: Secrets::default(),
@@ -509,7 +509,7 @@ impl Builder {
     }
 }
 
-impl Entry {
+impl Place {
     fn enter(&self, command: &mut Command) -> Result<()> {
         let procs = fs::OpenOptions::new().write(true).open(&self.procs)?;
         crate::kernel::before_exec(command, move || {

@@ -155,7 +155,7 @@ impl Bundle {
             origin: field(1)?.text().ok_or(BadBundle::Field(1))?.to_owned(),
             session: *field(2)?.array().ok_or(BadBundle::Field(2))?,
             entries: entries.collect::<Result<_, _>>()?,
-            checkpoint: field(4)?.bytes().ok_or(BadBundle::Field(4))?.to_vec(),
+            checkpoint: field(4)?.byte_string().ok_or(BadBundle::Field(4))?.to_vec(),
             proof: proof.collect::<Result<_, _>>()?,
             seal: seal.transpose()?,
             disclosures,
@@ -169,7 +169,7 @@ fn items(value: Value<'_>) -> Option<Array<'_>> {
 
 fn indexed(value: Value<'_>) -> Option<(u64, Vec<u8>)> {
     let pair: Vec<Value<'_>> = items(value).filter(|pair| pair.len() == 2)?.iter().collect();
-    Some((pair.first()?.uint()?, pair.get(1)?.bytes()?.to_vec()))
+    Some((pair.first()?.uint()?, pair.get(1)?.byte_string()?.to_vec()))
 }
 
 fn disclosure(value: Value<'_>) -> Option<Disclosure> {
@@ -179,7 +179,7 @@ fn disclosure(value: Value<'_>) -> Option<Disclosure> {
         field: parts.get(1)?.uint()?,
         ordinal: parts.get(2)?.uint()?,
         secret: *parts.get(3)?.array()?,
-        value: parts.get(4)?.bytes()?.to_vec(),
+        value: parts.get(4)?.byte_string()?.to_vec(),
     })
 }
 
@@ -328,7 +328,7 @@ fn disclosed(bundle: &Bundle, disclosure: &Disclosure, findings: &mut Findings) 
     };
     let opened = commitment(id, &disclosure.secret, &disclosure.value);
     let holds = entry.as_ref().is_some_and(|(_, entry)| match *field {
-        TEXT => entry.array(TEXT_COMMITMENT) == Some(&opened),
+        TEXT => *ordinal == 0 && entry.array(TEXT_COMMITMENT) == Some(&opened),
         // Wherever the list of parameters keeps it, the commitment of this ordinal is unique.
         PARAMETERS => entry.get(PARAMETERS).is_some_and(|list| contains(list, &opened)),
         _ => false,

@@ -122,6 +122,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The bytes of a byte string only.
+    pub fn byte_string(self) -> Option<&'a [u8]> {
+        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+
     /// The text, if it is one.
     pub fn text(self) -> Option<&'a str> {
         if let Self::Text(text) = self { Some(text) } else { None }

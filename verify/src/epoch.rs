@@ -437,7 +437,7 @@ impl Check<'_> {
     }
 
     /// Something else follows: values that the last entry names must have come.
-    pub(crate) fn values_due(&mut self, _next: Option<Spot>) {
+    pub(crate) fn values_due(&mut self) {
         if let Some(due) = self.due.take() {
             let sentence = format!("the values that record {} names are not there", due.index);
             let finding = Finding::new(Class::ValuesMissing, sentence)
@@ -470,7 +470,7 @@ impl Check<'_> {
         }
         let Some((_, offset, length)) = file.current().filter(|(index, ..)| *index == due.index)
         else {
-            return self.values_due(None);
+            return self.values_due();
         };
         let name = file.number();
         let spot = Spot { file: name, offset, length };

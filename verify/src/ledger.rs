@@ -1,7 +1,7 @@
 //! What entries outside of sessions say: connects and what became of them, clocks, losses,
 //! windows in which recording was eased, redactions, prunes and recoveries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::cbor::{Entry, Value};
 use crate::findings::{Class, Finding, Findings, Severity};
@@ -11,6 +11,8 @@ const VERSION: u64 = 1;
 const EVENT_MAX: u64 = 31;
 /// `async` in field 200.
 const ASYNC: u64 = 3;
+/// Most connects whose numbers are remembered.
+const CONNECTS_MAX: usize = 1 << 24;
 /// Wall time may differ this much from what time since boot says before it counts as a step.
 const STEP_NS: u64 = 500_000_000;
 
@@ -84,6 +86,9 @@ pub(crate) struct Facts {
     pub(crate) failures: Vec<u64>,
     /// Redactions: the entry, its scope and its target.
     pub(crate) redactions: Vec<(u64, String, Vec<u8>)>,
+    /// Numbers of connects by ledger, with the largest of each.
+    connects: HashSet<(u64, u64)>,
+    largest: HashMap<u64, u64>,
     unknown: BTreeMap<(&'static str, u64), (u64, u64)>,
     asynchronous: Option<(u64, u64, u64)>,
     clock: Option<Clock>,
@@ -118,6 +123,17 @@ impl Facts {
             findings.add(Finding::new(class, sentence).entries(index, index + 1));
         };
         let count = entry.uint(86);
+        if matches!(event, 3 | 8 | 9 | 10)
+            && let (Some(connect), Some(ledger)) = (entry.uint(95), entry.uint(104))
+        {
+            if self.connects.len() < CONNECTS_MAX && !self.connects.insert((ledger, connect)) {
+                let sentence =
+                    format!("connection {connect} of ledger {ledger:016x} has two records");
+                report(Class::ConnectUnexplained, sentence);
+            }
+            let largest = self.largest.entry(ledger).or_default();
+            *largest = connect.max(*largest);
+        }
         match event {
             10 => report(
                 Class::AllowedUnseen,
@@ -229,6 +245,12 @@ impl Facts {
             );
         }
         let ledger = entry.uint(104).unwrap_or_default();
+        if let Some(largest) = self.largest.get(&ledger).filter(|largest| **largest > now.seen) {
+            report(
+                Class::ConnectUnexplained,
+                format!("connection {largest} has a record, but only {} were seen", now.seen),
+            );
+        }
         if let Some((before, at)) = self.coverage.get(&ledger) {
             let pairs = [
                 (before.seen, now.seen),
@@ -319,8 +341,10 @@ impl Facts {
         }
     }
 
-    /// Recoveries need an anchored checkpoint on either side.
-    pub(crate) fn judge_recoveries(&self, anchored: &[u64], findings: &mut Findings) {
+    /// Recoveries need an anchored checkpoint on either side. `anchored`: sizes, and whether
+    /// witnesses saw them. A witness signs only what continues what it signed before, so its
+    /// signature behind a recovery vouches for both sides.
+    pub(crate) fn judge_recoveries(&self, anchored: &[(u64, bool)], findings: &mut Findings) {
         for recovery in &self.recoveries {
             let Recovery { index, reason, boot, aside } = recovery;
             let aside = match aside {
@@ -329,8 +353,9 @@ impl Facts {
             };
             let sentence = format!("the agent recovered (`{reason}`) in boot {boot}{aside}");
             findings.add(Finding::new(Class::Recovered, sentence).entries(*index, index + 1));
-            let before = anchored.iter().any(|size| (1..=*index).contains(size));
-            let behind = anchored.iter().any(|size| size > index);
+            let witnessed = anchored.iter().any(|(size, witnesses)| *witnesses && size > index);
+            let before = witnessed || anchored.iter().any(|(size, _)| (1..=*index).contains(size));
+            let behind = anchored.iter().any(|(size, _)| size > index);
             if !(before && behind) {
                 let side = match (before, behind) {
                     (false, false) => "neither before it nor behind it",

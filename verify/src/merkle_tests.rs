@@ -183,3 +183,69 @@ fn the_empty_tree_and_single_entries() {
     assert!(!verify_consistency(0, 1, &leaf, &leaf, &[]));
     assert!(!verify_consistency(0, 1, &empty_root(), &leaf, &[leaf]));
 }
+
+/// Sizes 0 to 2000, and those around powers of 256: the root of the definition, and no leaf that
+/// can be changed without changing it.
+#[test]
+fn every_size_has_its_root_and_no_leaf_can_be_forged() {
+    let leaves = leaves(65_536 + 300);
+    let mut cache = std::collections::HashMap::new();
+    let mut sizes: Vec<usize> = (0..=2000).collect();
+    sizes.extend([65_279, 65_280, 65_281, 65_535, 65_536, 65_537, 65_791, 65_792, 65_793]);
+    let mut edge = Edge::default();
+    for size in sizes {
+        while edge.size() < size as u64 {
+            edge.push(leaves[edge.size() as usize]);
+        }
+        let root = remembered(0, &leaves[..size], &mut cache);
+        assert_eq!(edge.root(), root, "size {size}");
+        // The proof of a leaf leads to the root; a forged leaf with the same proof does not.
+        for index in [0, size / 2, size.saturating_sub(1)] {
+            if index < size {
+                let proof = remembered_path(index, 0, &leaves[..size], &mut cache);
+                let (at, of) = (index as u64, size as u64);
+                assert!(verify_inclusion(at, of, &leaves[index], &proof, &root), "{index} {size}");
+                let forged = leaf_hash(b"forged");
+                assert!(!verify_inclusion(at, of, &forged, &proof, &root), "{index} {size}");
+            }
+        }
+    }
+}
+
+type Cache = std::collections::HashMap<(usize, usize), Hash>;
+
+/// Roots by the definition; complete subtrees are remembered by their place.
+fn remembered(start: usize, leaves: &[Hash], cache: &mut Cache) -> Hash {
+    if leaves.len() < 2 {
+        return root_by_definition(leaves);
+    }
+    let key = (start, leaves.len());
+    if let Some(hash) = cache.get(&key) {
+        return *hash;
+    }
+    let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
+    let one = remembered(start, left, cache);
+    let other = remembered(start + left.len(), right, cache);
+    let hash = node_hash(&one, &other);
+    if leaves.len().is_power_of_two() {
+        cache.insert(key, hash);
+    }
+    hash
+}
+
+fn remembered_path(index: usize, start: usize, leaves: &[Hash], cache: &mut Cache) -> Vec<Hash> {
+    if leaves.len() == 1 {
+        return Vec::new();
+    }
+    let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
+    let middle = start + left.len();
+    if index < left.len() {
+        let mut path = remembered_path(index, start, left, cache);
+        path.push(remembered(middle, right, cache));
+        path
+    } else {
+        let mut path = remembered_path(index - left.len(), middle, right, cache);
+        path.push(remembered(start, left, cache));
+        path
+    }
+}

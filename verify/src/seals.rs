@@ -300,7 +300,7 @@ impl Seals {
             ),
             Kind::Restart => {
                 let clean = last.kind == Kind::Final || self.stopped;
-                if !self.recovered && !(clean && self.started) {
+                if !(self.recovered || clean && self.started) {
                     report(
                         Class::SealRestart,
                         last.index + 1,

@@ -783,3 +783,7 @@ fn doubt_lies_behind((level, number): (usize, u64), from: u64) -> bool {
     number.checked_mul(1 << (8 * level)).is_some_and(|start| start >= from)
         || (number + 1).checked_mul(1 << (8 * level)).is_none_or(|end| end > from)
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

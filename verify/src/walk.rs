@@ -28,6 +28,8 @@ pub(crate) struct Tail {
     pub(crate) length: u64,
     /// Index at which the next segment begins.
     pub(crate) index: u64,
+    /// They follow the frame that ends the segment.
+    pub(crate) ended: bool,
 }
 
 /// Where the walk over a raw segment is.
@@ -119,7 +121,7 @@ impl Check<'_> {
                 break;
             }
         }
-        self.values_due(None);
+        self.values_due();
         self.tail(path, &raw)
     }
 
@@ -175,7 +177,7 @@ impl Check<'_> {
         // A type byte that was altered is found by trying the others.
         let kind = if frame.sound { frame.kind } else { probable_kind(frame) };
         if kind != Kind::Values {
-            self.values_due(Some(spot));
+            self.values_due();
         }
         let repeated = match kind {
             Kind::Entry | Kind::Edge | Kind::Unknown(_) => true,
@@ -301,7 +303,7 @@ impl Check<'_> {
         let finding = Finding::new(Class::FrameDamaged, sentence).entries(index, index + 1);
         self.spot(finding, spot);
         raw.at_trailer = false;
-        self.values_due(Some(spot));
+        self.values_due();
         // Most likely its length was altered: what lies up to the next frame is its payload.
         if spot.length <= DAMAGED_BYTES_MAX && bytes.len() > 9 && bytes[8] == 1 {
             self.entry(&bytes[9..], spot, true);
@@ -324,7 +326,7 @@ impl Check<'_> {
         if !raw.last {
             let file = self.name(path);
             let (path, offset, index) = (path.to_owned(), raw.good_end, self.tree.index());
-            self.tails.push(Tail { path, file, offset, length, index });
+            self.tails.push(Tail { path, file, offset, length, index, ended: raw.ended });
             return Ok(());
         }
         if self.writer_lives && !raw.ended {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt,
     path::Path,
@@ -207,15 +207,30 @@ fn places(config: Option<&Config>, checks: &mut Vec<Check>) {
         Some(id) => Check::ok("hooks", format!("attached to cgroup id {id}")),
         None => Check::ok("hooks", "none attached: no agent has run, or `pgward detach` was used"),
     });
-    let folder = config.audit.path.parent().unwrap_or(Path::new("/"));
-    checks.push(match fs::metadata(folder) {
-        Ok(m) if m.is_dir() => Check::ok("query log", config.audit.path.display().to_string()),
-        _ => Check::fail(
-            "query log",
-            format!("folder `{}` does not exist", folder.display()),
-            "make it, owned by the agent's user, mode 0700",
-        ),
-    });
+    checks.push(trail_folder(&config.audit.directory));
+}
+
+/// Whether the agent can keep its trail in `folder`: one that is its own alone, or is still to be made.
+fn trail_folder(folder: &Path) -> Check {
+    const WHAT: &str = "audit trail";
+    let shown = folder.display().to_string();
+    let hint = "a folder of the agent's user with mode 0700; only its parent has to exist";
+    match fs::symlink_metadata(folder) {
+        Ok(found) if !found.is_dir() => Check::fail(WHAT, format!("`{shown}` is no folder"), hint),
+        Ok(found) if found.mode() & 0o077 != 0 => {
+            Check::fail(WHAT, format!("`{shown}` has mode {:04o}", found.mode() & 0o7777), hint)
+        }
+        Ok(_) => Check::ok(WHAT, shown),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match folder.parent().map(Path::is_dir) {
+                Some(true) => Check::ok(WHAT, format!("{shown}, made at the start")),
+                Some(false) | None => {
+                    Check::fail(WHAT, format!("the folder of `{shown}` does not exist"), hint)
+                }
+            }
+        }
+        Err(error) => Check::fail(WHAT, format!("`{shown}`: {error}"), hint),
+    }
 }
 
 /// What will happen on each leg, one line per destination, then what is likely not meant, there or
@@ -420,6 +435,26 @@ mod tests {
             [(Health::Ok, "clients"), (warn, "`server"), (warn, "server."), (warn, "server.")]
         );
         assert!(checks[1].hint.is_some());
+    }
+
+    #[test]
+    fn the_folder_of_the_trail_is_there_for_the_agent_alone_or_can_be_made() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("audit");
+        assert_eq!(trail_folder(&folder).verdict, Health::Ok, "made at the start");
+        assert_eq!(trail_folder(&folder.join("below")).verdict, Health::Fail);
+        fs::create_dir(&folder).expect("made");
+        let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+        mode(0o700).expect("closed");
+        assert_eq!(trail_folder(&folder).verdict, Health::Ok);
+        mode(0o750).expect("opened");
+        let check = trail_folder(&folder);
+        assert_eq!(check.verdict, Health::Fail);
+        assert!(check.found.ends_with("has mode 0750"), "{check:?}");
+        fs::remove_dir(&folder).expect("removed");
+        fs::write(&folder, "").expect("a file");
+        assert_eq!(trail_folder(&folder).verdict, Health::Fail, "a file");
     }
 
     #[test]

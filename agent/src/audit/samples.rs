@@ -10,6 +10,7 @@ use super::ledger::{Coverage, Hooks, HooksAction, Named, Program};
 use super::schema::ACTOR;
 use super::*;
 use crate::config;
+use crate::net::destinations::Destinations;
 
 /// The session of all samples.
 pub(crate) const ID: SessionId = SessionId { epoch: 0xfeed_0000_0000_0001, counter: 42 };
@@ -167,6 +168,15 @@ pub(crate) fn settings(folder: &Path) -> config::Audit {
         reserve_bytes: 1 << 20,
         ..config::Audit::default()
     }
+}
+
+/// The trail that [`settings`] are of.
+pub(crate) fn trail(audit: &config::Audit) -> Trail {
+    let config = config::Config::parse("test.toml", "[[intercept]]\nports = [1]\n");
+    let config = config.map_err(|report| report.to_string()).expect("a good configuration");
+    let destinations = Destinations::load(&config).expect("the implicit destination");
+    let reach = Reach { destinations: &destinations, dialer: None };
+    Trail::open(audit, &reach, Box::new(|_| {})).expect("a trail")
 }
 
 /// What a trail holds, joined.

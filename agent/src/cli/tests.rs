@@ -204,15 +204,10 @@ fn status_finds_a_log_that_does_not_record() {
             "logins_throttled": 0, "cancels_dropped": 7, "namespaces": 1,
             "audit_directory": "/var/lib/pgward/audit",
             "audit": {"origin": "pgward/6f1c/1", "quota_bytes": 70, "seal_lag_ms": 8_250,
-                "checkpoint": 5, "checkpoint_error": null,
+                "checkpoint": 4, "checkpoint_error": "no \u{1b}[31m space",
                 "store": {"health": health, "level": "low", "used_bytes": 6, "entries": 5,
                     "batches": 4, "lost": lost},
-                "anchors": [
-                    {"name": "share", "kind": "file", "size": 5, "copied": 1, "lag_ms": 900,
-                        "error": null, "failures": 0, "busy_ms": null, "alarm": null},
-                    {"name": "w", "kind": "witness", "size": null, "copied": null, "lag_ms": 61_000,
-                        "error": "connection\u{1b}[31m refused", "failures": 3, "busy_ms": null,
-                        "alarm": null}]},
+                "anchors": [anchor("share", 900, None), anchor("w", 61_000, Some("no route"))]},
             "connects": {"ledger": "00000000000000ff", "seen": 9 + unexplained, "intercepted": 4,
                 "refused": 3, "failed": 2, "allowed": 0, "open": 0, "unexplained": unexplained,
                 "refusals": {"sessions_max": 3}, "failures": {"silent_probe": 2}},
@@ -224,8 +219,9 @@ fn status_finds_a_log_that_does_not_record() {
         assert!(asked.data.contains("redirected    4\n"), "{}", asked.data);
         for lag in [
             "  seal lag    8.2 s\n",
+            "  checkpoint  no \\u{1b}[31m space\n",
             "  anchor lag  share: 0.9 s\n",
-            "  anchor lag  w: 61.0 s; connection\\u{1b}[31m refused\n",
+            "  anchor lag  w: 61.0 s; no route\n",
         ] {
             assert!(asked.data.contains(lag), "{}", asked.data);
         }
@@ -239,11 +235,36 @@ fn status_finds_a_log_that_does_not_record() {
         assert!(asked.data.contains("cancels       7 dropped: unknown keys\n"), "{}", asked.data);
         let asked = with_agent(status, |s, output| status::run_at(s, true, output));
         let value: serde_json::Value = serde_json::from_str(&asked.data).expect("JSON");
-        assert_eq!(
-            (&value["audit"]["store"]["lost"], &value["connects"]["failures"]["silent_probe"]),
-            (&json!(lost), &json!(2))
-        );
+        assert_eq!(value["audit"]["store"]["lost"], lost);
+        assert_eq!(value["connects"]["failures"]["silent_probe"], 2);
         assert_eq!((&value["logins_refused"], &value["cancels_dropped"]), (&json!(3), &json!(7)));
+    }
+}
+
+/// How an anchor without an alarm is.
+fn anchor(name: &str, lag_ms: u64, error: Option<&str>) -> serde_json::Value {
+    json!({"name": name, "kind": "file", "size": 4, "copied": 5, "lag_ms": lag_ms,
+        "error": error, "failures": 0, "busy_ms": null, "alarm": null})
+}
+
+#[test]
+fn status_finds_what_an_anchor_holds_against_the_agent() {
+    let mut witness = anchor("w", 900, None);
+    for (alarm, exit) in [(json!(null), Exit::Done), (json!("another log"), Exit::Finding)] {
+        witness["alarm"] = alarm;
+        let status = json!({"response": "status", "status": {
+            "version": "0.1.0", "pid": 1, "since": "2026-02-28T23:59:58.000000000Z",
+            "cgroup": "root", "tiers": [], "workers": 2, "sessions": 1, "sessions_total": 4,
+            "statements_total": 9, "namespaces": 1, "audit_directory": "/a",
+            "audit": {"origin": "o", "quota_bytes": 70, "seal_lag_ms": null, "checkpoint": null,
+                "checkpoint_error": null, "anchors": [witness],
+                "store": {"health": "good", "level": "low", "used_bytes": 6, "entries": 5,
+                    "batches": 4, "lost": 0}},
+            "counters": {}}});
+        let status: &'static str = status.to_string().leak();
+        let asked = with_agent(status, |s, output| status::run_at(s, false, output));
+        assert_eq!(asked.exit, exit, "{}", asked.data);
+        assert!(asked.data.contains("  seal lag    no seal yet\n"), "{}", asked.data);
     }
 }
 

@@ -23,10 +23,6 @@ pub const SEGMENTS_MIN: u64 = 4;
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// The file of the query log.
-    pub path: PathBuf,
-    /// Size at which it is set aside, in bytes.
-    pub file_bytes_max: u64,
     /// The folder of the trail. It belongs to the agent alone.
     pub directory: PathBuf,
     /// First part of the log's origin: a name for all hosts that belong together.
@@ -264,8 +260,6 @@ impl AuditRule {
 impl Default for Audit {
     fn default() -> Self {
         Self {
-            path: PathBuf::from("/var/log/pgward/queries.jsonl"),
-            file_bytes_max: 1 << 30,
             directory: PathBuf::from("/var/lib/pgward/audit"),
             fleet: "pgward".to_owned(),
             on_full: OnFull::Block,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::server::serve_admitted;
 use super::*;
+use crate::audit::anchors::AnchorStatus;
+use crate::audit::store::{Health, Level, StoreStatus};
 
 #[derive(Default)]
 struct Agent {
@@ -42,12 +44,29 @@ fn status() -> Status {
         audit_directory: "/var/lib/pgward/audit".to_owned(),
         audit: TrailStatus {
             origin: "pgward/6f1c/1".to_owned(),
-            store: None,
+            store: Some(StoreStatus {
+                health: Health::Good,
+                level: Level::Low,
+                used_bytes: 6,
+                entries: 5,
+                batches: 4,
+                lost: 0,
+            }),
             quota_bytes: 7,
             seal_lag_ms: Some(8),
-            checkpoint: Some(5),
-            checkpoint_error: None,
-            anchors: Vec::new(),
+            checkpoint: Some(4),
+            checkpoint_error: Some("no space".to_owned()),
+            anchors: vec![AnchorStatus {
+                name: "w".to_owned(),
+                kind: "witness".to_owned(),
+                size: Some(4),
+                copied: Some(5),
+                lag_ms: 9,
+                error: Some("refused".to_owned()),
+                failures: 1,
+                busy_ms: Some(2),
+                alarm: Some("another log".to_owned()),
+            }],
         },
         connects: Some(Connects { seen: 3, intercepted: 3, ..Connects::default() }),
         counters: BTreeMap::from([("redirected".to_owned(), 3)]),

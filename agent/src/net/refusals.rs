@@ -238,7 +238,7 @@ fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Trail, samples};
+    use crate::audit::samples;
 
     fn by(tgid: u32) -> Refusal {
         let actor = Actor { tgid, ..Actor::default() };
@@ -296,7 +296,7 @@ mod tests {
     fn recorded(refuse: impl FnOnce(&Refusals)) -> Vec<[String; 5]> {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = samples::settings(folder.path());
-        let trail = Trail::open(&audit).expect("a trail");
+        let trail = samples::trail(&audit);
         let refusals = Refusals::new(trail.sink());
         refuse(&refusals);
         refusals.flush_all();

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{SessionIds, Tier, Trail, WallNanos, ledger::Ledger, samples},
+    audit::{SessionIds, Tier, Trail, WallNanos, samples},
     config,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
 };
@@ -91,7 +91,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = samples::settings(folder.path());
-        let trail = Trail::open(&audit).expect("a trail");
+        let trail = samples::trail(&audit);
         let resolver = Resolver::new(AttribSettings::default()).expect("a host");
         let recording = Recording {
             sink: trail.sink(),

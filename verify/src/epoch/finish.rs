@@ -49,7 +49,12 @@ impl Check<'_> {
         self.report_known(size);
         self.chain(epoch.number, before);
         let holds = |known: &&Known| known.anchored && known.size <= size;
-        let anchored: Vec<u64> = self.known.iter().filter(holds).map(|known| known.size).collect();
+        let anchored: Vec<(u64, bool)> = self
+            .known
+            .iter()
+            .filter(holds)
+            .map(|known| (known.size, known.time.is_some()))
+            .collect();
         self.facts.judge_recoveries(&anchored, self.findings);
         for (from, to) in std::mem::take(&mut self.ahead) {
             let sentence = "these records claim to be later than the time at which witnesses had \
@@ -126,6 +131,10 @@ impl Check<'_> {
             let by = self.facts.recoveries.iter().find(|recovery| near(recovery.index));
             let failed = self.facts.failures.iter().copied().find(|index| near(*index));
             let finding = match (by, failed) {
+                _ if tail.ended => Finding::new(
+                    Class::ExtraBytes,
+                    "there are bytes behind the frame that ends the segment",
+                ),
                 (Some(recovery), _) => match &recovery.aside {
                     Some((bytes, digest, file)) => {
                         let same = tail_digest(&tail, *bytes).is_some_and(|found| found == *digest);
@@ -156,8 +165,9 @@ impl Check<'_> {
                     "a batch that could not be written, as record {index} says"
                 )),
                 (None, None) => Finding::new(
-                    Class::ExtraBytes,
-                    "there are bytes behind the end of the segment, and no record explains them",
+                    Class::TornTail,
+                    "the segment was abandoned, with bytes behind its last batch, and no record \
+                     says why",
                 ),
             };
             let finding = finding.entries(tail.index, tail.index);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pgward_verify::{Class, Options, Report, Verdict, verify_dir};
 
-use crate::log::{Field, HOST, Log, SECOND, cosign, frame, note, pair, public, vkey};
+use crate::log::{Field, HOST, Log, SECOND, SPARE_BYTES, cosign, frame, note, pair, public, vkey};
 use crate::scene::{Scene, WITNESS, WITNESS_SEED, edit, fill, key, large, sessions};
 
 /// What is expected of the verifier: the finding, the records it names if that is checked, the
@@ -225,6 +225,8 @@ const CASES: &[Case] = &[
         None,
         0,
     ),
+    case(9, "a connect with two records", connect_twice, Class::ConnectUnexplained, None, 1),
+    case(9, "a connect that was not seen", connect_unseen, Class::ConnectUnexplained, None, 1),
     case(9, "connects that nothing explains", unexplained, Class::ConnectUnexplained, None, 1),
     case(10, "a tile is altered", tile_altered, Class::TileAltered, Some((40, 41)), 1),
     case(10, "a trailer is altered", trailer_altered, Class::MarkAltered, None, 1),
@@ -475,7 +477,7 @@ fn hidden_frame() -> Scene {
 fn slack_behind_end() -> Scene {
     with(three_segments(), |scene| {
         scene.change(scene.segment(0, "log"), |bytes| {
-            let at = bytes.len() - 500;
+            let at = bytes.len() - 50;
             bytes[at..at + 6].copy_from_slice(b"hidden");
         });
     })
@@ -484,7 +486,7 @@ fn slack_behind_end() -> Scene {
 fn slack_behind_log() -> Scene {
     with(sessions(30), |scene| {
         scene.change(scene.segment(0, "log"), |bytes| {
-            let at = bytes.len() - 900;
+            let at = bytes.len() - 40;
             bytes[at] = 1;
         });
     })
@@ -712,7 +714,8 @@ fn torn() -> Scene {
         scene.change(scene.segment(0, "log"), |bytes| {
             let mut torn = Vec::new();
             frame(&mut torn, 1, &[7; 300]);
-            let at = bytes.len() - 1000;
+            let at = bytes.len() - SPARE_BYTES;
+            bytes.resize(at + 1000, 0);
             bytes[at..at + 200].copy_from_slice(&torn[..200]);
         });
     })
@@ -845,6 +848,29 @@ fn crashed() -> Scene {
     let mut log = running();
     crash(&mut log);
     log.stop();
+    with(log, |scene| {
+        // Only a copy that was made later: no witness vouches for what was before.
+        fs::remove_file(scene.epoch().join("cosigned")).expect("our own");
+        scene.options.witnesses.clear();
+        let anchor = scene.folder.path().join("anchor");
+        fs::write(&anchor, scene.log.checkpoint(scene.log.size())).expect("a file");
+        scene.options.anchors = vec![anchor];
+    })
+}
+
+fn connect_twice() -> Scene {
+    let mut log = running();
+    for _ in 0..2 {
+        log.add(9, &[(95, 7.into()), (104, 1.into())]);
+    }
+    log.stop();
+    Scene::new(log)
+}
+
+fn connect_unseen() -> Scene {
+    let mut log = running();
+    log.add(9, &[(95, 700.into()), (104, 0.into())]);
+    log.stop();
     Scene::new(log)
 }
 
@@ -854,7 +880,10 @@ fn crashed_anchored() -> Scene {
     log.stop();
     with(log, |scene| {
         let anchor = scene.folder.path().join("anchor");
-        fs::write(&anchor, scene.log.checkpoint(size)).expect("a file");
+        // Copies on both sides do as well as a witness.
+        scene.options.witnesses.clear();
+        let notes = [size, scene.log.size()].map(|size| scene.log.checkpoint(size)).concat();
+        fs::write(&anchor, notes).expect("a file");
         scene.options.anchors = vec![anchor];
     })
 }

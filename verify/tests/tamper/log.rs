@@ -16,6 +16,8 @@ use minicbor::Encoder;
 
 pub(crate) type Hash = [u8; 32];
 pub(crate) const SECOND: u64 = 1_000_000_000;
+/// Empty bytes at the end of a raw segment.
+pub(crate) const SPARE_BYTES: usize = 80;
 pub(crate) const HOST: &str = "pgward/6f1c0d9e-0000-4000-8000-000000000001";
 
 pub(crate) fn sha(parts: &[&[u8]]) -> Hash {
@@ -388,7 +390,7 @@ impl Log {
                 if let Some(values) = self.values.get(&index) {
                     frame(&mut frames, 2, values);
                 }
-                if self.batches.contains(&(index + 1)) {
+                if self.batches.binary_search(&(index + 1)).is_ok() {
                     frame(&mut frames, 3, &mark(index + 1, tree.root(), Some(count)));
                     count += 1;
                 }
@@ -403,7 +405,7 @@ impl Log {
             let fields = [&first.to_be_bytes()[..], &before.root(), &trailer.to_be_bytes()];
             let mut file = header(b"pgward segment 1", &fields.concat(), &self.origin);
             file.extend_from_slice(&frames);
-            file.resize(file.len() + 1000, 0);
+            file.resize(file.len() + SPARE_BYTES, 0);
             fs::write(folder.join(format!("segment-{first:020}.log")), file).expect("a file");
         }
     }

@@ -35,7 +35,7 @@ use crate::run::{cargo, run, say};
 use crate::scratch::Scratch;
 use crate::setup::{self, Purpose};
 
-/// What the table shows of the query log: what fits a usual terminal.
+/// What the table shows of the audit trail: what fits a usual terminal.
 const COLUMNS: &str = "session,pid,uid,exe,container,statement,rows";
 
 /// Characters of its lines where there is no terminal.
@@ -186,14 +186,13 @@ impl Stage {
                 let (started, ended) = (count("session_start"), count("session_end"));
                 (started >= sessions && ended == started).then_some(())
             })
-            .with_context(|| format!("the query log does not show the {sessions} sessions"))
+            .with_context(|| format!("the audit trail does not show the {sessions} sessions"))
     }
 
-    /// Prints who asked what, from the query log.
+    /// Prints who asked what, from the audit trail.
     fn table(&self) -> Result<()> {
-        println!("\nWho asked what, from the query log:\n");
-        let mut log = Command::new(Agent::binary()?);
-        log.arg("log").arg(self.agent.audit_log()).args(["--columns", COLUMNS]);
+        println!("\nWho asked what, from the audit trail:\n");
+        let mut log = self.agent.command(&["audit", "tail", "--columns", COLUMNS])?;
         if !std::io::stdout().is_terminal() {
             log.args(["--width", WIDTH]);
         }
@@ -208,12 +207,12 @@ impl Stage {
             "\nIt goes on until Ctrl-C. To connect from a process that is intercepted, as root:\n\n  \
              sh -c 'echo $$ > {cgroup}/cgroup.procs; PGPASSWORD={} exec {} \
              \"host={} hostaddr=127.0.0.1 port={port} user={SHOP} dbname=postgres sslmode=verify-full \
-             sslrootcert={}\"'\n\nThe query log: {}\nThe configuration: {}",
+             sslrootcert={}\"'\n\nThe audit trail: {}\nThe configuration: {}",
             self.database.passwords.shop,
             psql.display(),
             pki::HOST,
             self.authority.display(),
-            self.agent.audit_log().display(),
+            self.agent.audit_directory().display(),
             self.agent.config().display()
         );
     }

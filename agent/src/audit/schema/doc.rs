@@ -65,3 +65,37 @@ fn kind(kind: Kind) -> String {
         Kind::Pairs => "pairs of texts".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../../docs/audit.md");
+    const BEGIN: &str = "<!-- fields begin -->\n";
+    const END: &str = "<!-- fields end -->\n";
+
+    #[test]
+    fn the_document_names_every_class_of_findings() {
+        for class in pgward_verify::Class::ALL {
+            assert!(DOCUMENT.contains(&format!("`{class}`")), "`{class}` is not in docs/audit.md");
+        }
+    }
+
+    /// `UPDATE_DOCS=1 cargo test -p pgward --lib schema::doc` writes it.
+    #[test]
+    fn the_document_has_the_tables_of_the_code() {
+        let (before, rest) = DOCUMENT.split_once(BEGIN).expect("the tables have a beginning");
+        let (found, behind) = rest.split_once(END).expect("the tables have an end");
+        let expected = markdown();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/audit.md");
+            let text = format!("{before}{BEGIN}{expected}{END}{behind}");
+            std::fs::write(path, text).expect("the document is written");
+            return;
+        }
+        for (line, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(found, expected, "line {} of the tables", line + 1);
+        }
+        assert_eq!(found.lines().count(), expected.lines().count(), "lines of the tables");
+    }
+}

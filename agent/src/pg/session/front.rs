@@ -410,7 +410,7 @@ impl Session {
             | Pending::Sync
             | Pending::Copy(_) => return false,
         };
-        self.events.push_back(Event::StatementReady(ready));
+        self.events.push_back(Event::StatementReady(Box::new(ready)));
         true
     }
 }

@@ -510,7 +510,7 @@ impl fmt::Debug for Ready {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A statement is complete and, if the gate holds, waits for its decision.
-    StatementReady(Ready),
+    StatementReady(Box<Ready>),
     /// A statement came to its end: one per `Query`, `Execute` and `FunctionCall`, and one per
     /// other message that failed on its own.
     StatementDone(Box<Statement>),

@@ -9,7 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{Excerpt, Parameter, SessionId};
+use crate::audit::{Excerpt, SessionId};
 use crate::config::{Audit, AuditRule, ValueMode};
 use crate::sql::lex::{Encoding, Strings};
 
