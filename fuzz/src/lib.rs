@@ -4,8 +4,10 @@ mod driver;
 mod handshake;
 mod memory;
 mod script;
+mod trail;
 
 pub use driver::{Driver, limits};
 pub use handshake::{authenticated, handshake, terms};
 pub use memory::Measure;
 pub use script::{Bytes, Op, ops, requests};
+pub use trail::{Folder, HOST_KEY, Mended, WITNESS_KEY, options, pieces};

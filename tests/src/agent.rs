@@ -44,6 +44,7 @@ pub struct Builder {
     destinations: Vec<String>,
     environment: Vec<(String, String)>,
     audit: Option<PathBuf>,
+    binary: Option<PathBuf>,
 }
 
 /// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
@@ -57,6 +58,7 @@ pub struct Agent {
     control: PathBuf,
     enter: Place,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
     secrets: Secrets,
     audit: PathBuf,
     reader: Mutex<Reader>,
@@ -121,7 +123,7 @@ impl Agent {
             .create(true)
             .append(true)
             .open(self.folder.path().join("stderr"))?;
-        let mut command = Command::new(Self::binary()?);
+        let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config());
         command.env("NOTIFY_SOCKET", &path).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -162,7 +164,7 @@ impl Agent {
 
     /// Another command of the binary with this agent's configuration: `pgward <arguments> --config <file>`.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(Self::binary()?);
+        let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--config").arg(self.config());
         Ok(command)
     }
@@ -420,6 +422,13 @@ impl Builder {
         self
     }
 
+    /// Another binary than [`Agent::binary`].
+    #[must_use]
+    pub fn binary(mut self, path: PathBuf) -> Self {
+        self.binary = Some(path);
+        self
+    }
+
     /// Writes the configuration, starts the agent on `cgroup` (itself a member) with its pins in `bpffs`.
     pub fn start(self, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Agent> {
         let mut agent = self.prepare(cgroup, bpffs)?;
@@ -464,6 +473,7 @@ impl Builder {
             control,
             enter: Place { procs: cgroup.path().join("cgroup.procs") },
             environment: self.environment,
+            binary: self.binary.map_or_else(Agent::binary, Ok)?,
             secrets: Secrets::default(),
             reader: Mutex::new(Reader::new(audit.clone())),
             audit,

@@ -44,10 +44,20 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
                 fuzz
             };
             let limit = format!("-max_total_time={seconds}");
-            run(fuzz.args(["fuzz", "run", target, "--", &limit, "-print_final_stats=1"]))
+            fuzz.args(["fuzz", "run", target]).args(inputs(target)?);
+            run(fuzz.args(["--", &limit, "-print_final_stats=1"]))
         });
     }
     steps.finish()
+}
+
+/// Folders that inputs of a target are in: what was found before, where new ones go, and the seeds that come with the
+/// sources, if there are some.
+fn inputs(target: &str) -> Result<Vec<PathBuf>> {
+    let fuzz = root().join("fuzz");
+    let (corpus, seeds) = (fuzz.join("corpus").join(target), fuzz.join("seeds").join(target));
+    std::fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
+    Ok([corpus, seeds].into_iter().filter(|folder| folder.is_dir()).collect())
 }
 
 fn cargo_fuzz() -> Result<PathBuf> {

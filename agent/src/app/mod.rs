@@ -10,6 +10,8 @@ mod coverage;
 pub mod doctor;
 mod events;
 pub mod notify;
+#[cfg(feature = "unaudited")]
+mod unaudited;
 
 use std::{
     fs, io,
@@ -101,6 +103,10 @@ pub enum AppError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] BindError),
+    /// A build that records no statement, started by somebody who does not say that he knows.
+    #[cfg(feature = "unaudited")]
+    #[error(transparent)]
+    Unaudited(#[from] unaudited::Unasked),
     /// Anything else the system refused.
     #[error("{what} failed")]
     System {
@@ -118,6 +124,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> AppError {
 
 /// Runs the agent until a signal stops it. `file` is the configuration's text as it was read.
 pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
+    #[cfg(feature = "unaudited")]
+    unaudited::check()?;
     raise_file_limit();
     let subtree = match &config.bpf.cgroup {
         config::Cgroup::Root => None,

@@ -49,6 +49,9 @@ impl Scale {
 /// 2 000 000 accounts; 1 GB.
 pub(super) const FULL: Scale = Scale { accounts: 20, rows: 1_953_125 };
 
+/// 1 000 000 accounts, and no bulk to speak of.
+pub(super) const ACCOUNTS: Scale = Scale { accounts: 10, rows: 20_000 };
+
 /// To see that everything works.
 pub(super) const QUICK: Scale = Scale { accounts: 1, rows: 20_000 };
 

@@ -1,10 +1,11 @@
 //! Compares ways from a client to a server in one run: direct, a plain TCP relay, pgbouncer, pgward. Statements are measured
-//! here and in [`measure`], logins and TLS in [`logins`].
+//! here and in [`measure`], logins and TLS in [`logins`], the audit trail in [`audit`].
 //!
 //! Machines are shared and noisy, so that figures of different runs can't be compared. Within a run the ways take turns,
 //! each round in the opposite order of the last, and what is reported are medians over rounds: of rates, of ratios within
 //! a round, and of the proxy's CPU time per unit of work, which is the steadiest of the three.
 
+mod audit;
 mod idle;
 mod logins;
 mod measure;
@@ -14,6 +15,7 @@ mod report;
 mod ways;
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -70,7 +72,15 @@ type Results = BTreeMap<(usize, Way), Vec<Figures>>;
 pub(crate) fn bench(options: &Options) -> Result<()> {
     setup::setup(Purpose::Bench)?;
     ebpf::build(WhenMissing::Fail)?;
-    run(cargo().args(["build", "--release", "--package", "pgward", "--package", "xtask"]))?;
+    // One selection of packages for both, because another one unites features of dependencies in another way and compiles
+    // them again.
+    let build = ["build", "--release", "--package", "pgward", "--package", "xtask"];
+    if options.part.is_none_or(|part| part == Part::Audit) {
+        run(cargo().args(build).args(["--features", "pgward/unaudited", "--bin", "pgward"]))?;
+        let built = target().join("release/pgward");
+        fs::copy(&built, built.with_file_name(audit::UNAUDITED)).context("keeping the build")?;
+    }
+    run(cargo().args(build))?;
     let mut measure = command(target().join("release/xtask"));
     measure.arg("bench-run").args(options.part.map(Part::name));
     measure.args(["--rounds", &options.rounds.to_string()]);
@@ -97,6 +107,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
         let any = match part {
             Part::Statements => !chosen_cases(only).is_empty(),
             Part::Logins => logins::has_case(only),
+            Part::Audit => audit::has_case(only),
         };
         any && options.part.is_none_or(|chosen| chosen == *part)
     };
@@ -109,6 +120,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
         let done = match part {
             Part::Statements => statements(options),
             Part::Logins => logins::run(options),
+            Part::Audit => audit::run(options),
         };
         if let Err(error) = done {
             say(format_args!("{}: {error:#}", part.name()));
@@ -127,23 +139,13 @@ fn chosen_cases(only: Option<&str>) -> Vec<Case> {
 }
 
 fn statements(options: &Options) -> Result<()> {
-    let scale = if options.quick { measure::QUICK } else { measure::FULL };
     let rounds = if options.quick { 1 } else { options.rounds };
-    let seconds =
-        if options.quick { 1 } else { options.seconds.unwrap_or(Part::Statements.seconds()) };
     let only = options.only.as_deref();
     let cases = chosen_cases(only);
-    let conditions = report::Conditions { rounds, seconds, only, load: report::load() };
-    let scratch = Scratch::new("bench", leftovers::clean)?;
-    let shelter_cgroup = noted_cgroup("bench-server", &scratch)?;
-    let cluster = Cluster::builder()
-        .setting("max_connections", &SERVER_SESSIONS.to_string())
-        .setting("shared_buffers", "512MB")
-        .start()
-        .context("starting the server to measure against")?;
-    shelter(&cluster, &shelter_cgroup)?;
-    let bench = Bench { cluster, cgroup: shelter_cgroup, scratch, seconds, scale };
-    measure::load(&bench.cluster, bench.scratch.folder(), &scale)?;
+    let load = report::load();
+    let bench = prepare(options, Part::Statements)?;
+    let (scale, seconds) = (bench.scale, bench.seconds);
+    let conditions = report::Conditions { rounds, seconds, only, load };
 
     let mut outcome = Outcome::default();
     let idle = |case: &Case| matches!(case, Case::Idle);
@@ -176,6 +178,27 @@ fn statements(options: &Options) -> Result<()> {
         bail!("{} failed:\n  {}", failed.len(), failed.join("\n  "));
     }
     Ok(())
+}
+
+/// Starts the server and makes its data.
+fn prepare(options: &Options, part: Part) -> Result<Bench> {
+    let scale = match part {
+        _ if options.quick => measure::QUICK,
+        Part::Statements | Part::Logins => measure::FULL,
+        Part::Audit => measure::ACCOUNTS,
+    };
+    let seconds = if options.quick { 1 } else { options.seconds.unwrap_or(part.seconds()) };
+    let scratch = Scratch::new("bench", leftovers::clean)?;
+    let shelter_cgroup = noted_cgroup("bench-server", &scratch)?;
+    let cluster = Cluster::builder()
+        .setting("max_connections", &SERVER_SESSIONS.to_string())
+        .setting("shared_buffers", "512MB")
+        .start()
+        .context("starting the server to measure against")?;
+    shelter(&cluster, &shelter_cgroup)?;
+    let bench = Bench { cluster, cgroup: shelter_cgroup, scratch, seconds, scale };
+    measure::load(&bench.cluster, bench.scratch.folder(), &scale)?;
+    Ok(bench)
 }
 
 /// What every measurement shares. Dropped in this order: the server stops, its cgroup goes, then the folder.

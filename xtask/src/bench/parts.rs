@@ -13,25 +13,28 @@ pub(crate) enum Part {
     Statements,
     /// Logins with SCRAM-SHA-256, and sessions, over clear text and TLS on either leg
     Logins,
+    /// The audit trail: the store alone, statements with and without it, bytes of a record, checking, searching
+    Audit,
 }
 
 impl Part {
     /// In the order of the document.
-    pub(super) const ALL: [Part; 2] = [Part::Statements, Part::Logins];
+    pub(super) const ALL: [Part; 3] = [Part::Statements, Part::Logins, Part::Audit];
 
     /// Word on the command line.
     pub(super) fn name(self) -> &'static str {
         match self {
             Part::Statements => "statements",
             Part::Logins => "logins",
+            Part::Audit => "audit",
         }
     }
 
-    /// Length of one pgbench run unless another is asked for, in seconds. There are more cases among the logins.
+    /// Length of one pgbench run unless another is asked for, in seconds. The other parts have more cases.
     pub(super) fn seconds(self) -> u32 {
         match self {
             Part::Statements => 4,
-            Part::Logins => 2,
+            Part::Logins | Part::Audit => 2,
         }
     }
 
@@ -40,6 +43,7 @@ impl Part {
         match self {
             Part::Statements => None,
             Part::Logins => Some("<!-- part: logins -->\n"),
+            Part::Audit => Some("<!-- part: audit -->\n"),
         }
     }
 

@@ -71,12 +71,16 @@ impl Recorder {
         if self.mode == AuditMode::Strict {
             self.to_answer = self.to_answer.max(Some(ticket));
         }
+        Ok(())
+    }
+
+    /// Counts a statement that ended, recorded or not.
+    pub(super) fn count(&mut self, done: &core::Statement) {
         self.statements.done += 1;
         let shown = &self.entry.shown;
         shown.statements.fetch_add(1, Ordering::Relaxed);
         shown.rows.fetch_add(done.rows, Ordering::Relaxed);
         self.turns.forget_before(done.span.start);
-        Ok(())
     }
 
     /// How it ended, with what only the relay knows: whether its bytes went out at all.
