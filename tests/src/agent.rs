@@ -180,16 +180,22 @@ impl Agent {
     ///
     /// Errors: when the trail cannot be read. It is looked at again for a while first: a segment may be packed meanwhile.
     pub fn records(&self) -> Result<Vec<Value>> {
+        self.look_at_records(<[Value]>::to_vec)
+    }
+
+    /// The same without a copy: a test of thousands of sessions looks at them thousands of times.
+    fn look_at_records<T>(&self, look: impl FnOnce(&[Value]) -> T) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failed = None;
-        let read = wait::until("a trail that can be read", READABLE, || match reader.records() {
-            Ok(records) => Ok(Some(records.to_vec())),
+        let read = wait::until("a trail that can be read", READABLE, || match reader.read() {
+            Ok(()) => Ok(Some(())),
             Err(error) => {
                 failed = Some(error);
                 Ok(None)
             }
         });
-        read.map_err(|error| failed.take().unwrap_or(error))
+        read.map_err(|error| failed.take().unwrap_or(error))?;
+        Ok(look(reader.so_far()))
     }
 
     /// All durable entries of the audit trail so far, as they are: what sequence numbers are checked on.
@@ -218,7 +224,7 @@ impl Agent {
         patience: Duration,
         mut choose: impl FnMut(&[Value]) -> Option<T>,
     ) -> Result<T> {
-        wait::until("an audit record", patience, || Ok(choose(&self.records()?)))
+        wait::until("an audit record", patience, || self.look_at_records(|all| choose(all)))
             .with_context(|| self.story())
     }
 

@@ -90,11 +90,16 @@ impl Reader {
         Self { folder, next: (0, 0), joined: JoinedItems::default() }
     }
 
-    /// What the entries so far come to: statements with their outcomes, sessions with their logins, everything else as it is.
+    /// What the entries that were read so far come to: statements with their outcomes, sessions with their logins, everything else as it is.
     /// A statement without an outcome is given at the end of its session.
+    pub fn so_far(&self) -> &[Value] {
+        &self.joined.items
+    }
+
+    /// Reads what is new.
     ///
     /// Errors: when the trail cannot be read, or has a gap. Another look goes on where this one ended.
-    pub fn records(&mut self) -> Result<&[Value]> {
+    pub fn read(&mut self) -> Result<()> {
         let Self { folder, next, joined } = self;
         read(folder, *next, |entry| {
             ensure!(
@@ -107,8 +112,7 @@ impl Reader {
             joined.items.extend(items.into_iter().map(|item| Value::Object(item.object)));
             *next = (entry.epoch, entry.index + 1);
             Ok(())
-        })?;
-        Ok(&self.joined.items)
+        })
     }
 }
 
