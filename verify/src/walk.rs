@@ -238,7 +238,7 @@ impl Check<'_> {
 
     fn trailer(&mut self, trailer: &Trailer, spot: Spot) {
         self.trailer_number(trailer.number, spot.file, spot.offset + 9 + 40);
-        self.next_trailer = Some(trailer.number + 1);
+        self.next_trailer = Some(trailer.number.saturating_add(1));
         let Trailer { size, root, number } = *trailer;
         let claim = Claim { who: Who::Trailer, root, number, spot: Some(spot) };
         if size == self.tree.index() {
