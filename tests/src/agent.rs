@@ -268,10 +268,15 @@ impl Agent {
             }
         }
         // Entries are packed sooner or later: then no file shows what is in them.
-        for entry in self.entries()? {
-            let place = format!("entry {} of the audit trail", entry.index);
-            found.extend(self.secrets.search(&place, &entry.bytes));
-            found.extend(self.secrets.search(&place, entry.values.as_deref().unwrap_or_default()));
+        // All of them at once: a search begins by making an automaton of all secrets.
+        let entries = self.entries()?;
+        let parts = |entry: &Entry| [entry.bytes.clone(), entry.values.clone().unwrap_or_default()];
+        let all = entries.iter().flat_map(parts).collect::<Vec<_>>().join(&b"\n"[..]);
+        if !self.secrets.search("the entries of the audit trail", &all).is_empty() {
+            for entry in &entries {
+                let place = format!("entry {} of the audit trail", entry.index);
+                found.extend(self.secrets.search(&place, &parts(entry).concat()));
+            }
         }
         // All files but the configuration, which may hold verifiers.
         for file in files(self.folder.path()).into_iter().filter(|file| *file != self.config()) {
