@@ -115,6 +115,13 @@ impl Keeper {
             // What was explained right now is in a tally from now on.
             let coverage = state.account.coverage(&self.ledger.tally(), &kernel);
             self.record(&mut state, coverage);
+        } else {
+            // Those that failed have no record of their own: were the agent killed, their names would be lost.
+            let coverage = state.account.coverage(&tally, &kernel);
+            let told = state.recorded.as_ref().map_or(0, |recorded| recorded.failed);
+            if coverage.failed != told {
+                self.record(&mut state, coverage);
+            }
         }
         Ok(())
     }

@@ -161,7 +161,6 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         hold: config.netns.hold,
     };
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
-    namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
     let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let reach = Reach { destinations: &destinations, dialer: Some(dialer.clone()) };
     let trail = Arc::new(Trail::open(&config.audit, &reach, indexer(&config.audit))?);
@@ -182,6 +181,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let ledger = Ledger::new();
     let keeper = coverage::Keeper::start(maps.clone(), ledger.clone(), trail.previous(), emit)?;
     keeper.watch().map_err(system("starting a thread"))?;
+    // Only now: what was handed over before the ledger's first look was handed over to agents before.
+    namespaces.open(namespaces.own_cookie(), std::process::id(), std::process::id());
 
     let refusals = Refusals::new(sink.clone());
     let clerk = events::Clerk {

@@ -235,6 +235,11 @@ fn what_a_killed_agent_had_in_hand_has_a_name_at_the_next_start() -> Result {
     let mut scene = Scene::new("slain-agent", server.address().port())?;
     knock(&scene, &server, 5)?;
     settled(&scene.agent, 5)?;
+    // Their names survive the agent once they are in its trail.
+    scene.agent.wait_for(
+        |record| record["event"] == "coverage" && record["failures"][0]["count"] == 5,
+        PATIENCE,
+    )?;
     let folder = tempfile::tempdir()?;
     let until = folder.path().join("until");
     let until_option = format!("until={}", until.display());
@@ -255,14 +260,10 @@ fn what_a_killed_agent_had_in_hand_has_a_name_at_the_next_start() -> Result {
         account["ledger"], ledger,
         "the counters outlive an agent, and so does their ledger"
     );
-    // The trail of the agent before, when there is one, tells the connects that ended from those that were lost.
+    // The trail of the agent before tells the connects that ended from those that were lost.
     let failures: BTreeMap<String, u64> = serde_json::from_value(account["failures"].clone())?;
     let expected = [("agent_crashed", 12), ("silent_probe", 5)].map(|(n, c)| (n.to_owned(), c));
-    let without_trail = [("trail_missing".to_owned(), 17)];
-    assert!(
-        failures == BTreeMap::from(expected) || failures == BTreeMap::from(without_trail),
-        "{account}"
-    );
+    assert_eq!(failures, BTreeMap::from(expected), "{account}");
     knock(&scene, &server, 3)?;
     settled(&scene.agent, 20)?;
     stop(&mut scene, 20)
