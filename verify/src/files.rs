@@ -154,6 +154,15 @@ pub(crate) fn check_keyring(directory: &Path, epochs: &[EpochSummary], findings:
                 })
         })
     };
+    // What was erased before the log begins, as it is now, has its record among what was pruned.
+    let begins = epochs.iter().filter_map(|epoch| epoch.times_ns).map(|(first, _)| first).min();
+    let weigh = |finding: Finding, time: &[u8]| {
+        let time = time.first_chunk::<8>().map(|time| u64::from_be_bytes(*time));
+        match (time, begins) {
+            (Some(time), Some(begins)) if time < begins => finding.weighing(Severity::Note),
+            (_, _) => finding,
+        }
+    };
     for name in all.iter().filter(|name| name.ends_with(".keys")) {
         let path = folder.join(name);
         let shown = relative(directory, &path);
@@ -175,8 +184,9 @@ pub(crate) fn check_keyring(directory: &Path, epochs: &[EpochSummary], findings:
         let day_said = said("day", None);
         if header[24] == ERASED && !day_said {
             let sentence = "the key of a day was erased, and no record says so";
-            findings
-                .add(Finding::new(Class::KeyErased, sentence).file(shown.clone()).bytes(0, 512));
+            let finding = Finding::new(Class::KeyErased, sentence);
+            let finding = finding.file(shown.clone()).bytes(0, 512);
+            findings.add(weigh(finding, &header[40..]));
         }
         let mut slot = [0; SLOT_BYTES];
         let mut offset = KEYRING_HEADER_BYTES as u64;
@@ -193,7 +203,7 @@ pub(crate) fn check_keyring(directory: &Path, epochs: &[EpochSummary], findings:
                     .file(shown.clone())
                     .bytes(offset, SLOT_BYTES as u64);
                 let session = session.filter(|_| slot[1] == 1);
-                findings.add(finding.sessions(session));
+                findings.add(weigh(finding.sessions(session), &slot[8..]));
             }
             offset += SLOT_BYTES as u64;
         }

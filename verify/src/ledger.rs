@@ -214,6 +214,8 @@ impl Facts {
     fn prune(&mut self, entry: &Entry<'_>, index: u64) {
         let values = entry.text(170).is_some_and(|scope| scope.contains("values"));
         let range = match (entry.uint(180), entry.uint(181), entry.uint(182)) {
+            // The log begins there now: records of what went earlier went with it.
+            (_, Some(to), Some(minimum)) if to == minimum => Range { from: 0, to, by: index },
             (Some(from), Some(to), _) => Range { from, to, by: index },
             (_, _, Some(minimum)) => Range { from: 0, to: minimum, by: index },
             (Some(_) | None, Some(_) | None, None) => return,
