@@ -122,6 +122,9 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> AppError {
     move |source| AppError::System { what, source }
 }
 
+/// Hears of finished segments.
+type OnFinished = Box<dyn Fn(u64, &Finished) + Send + Sync>;
+
 /// Runs the agent until a signal stops it. `file` is the configuration's text as it was read.
 pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     #[cfg(feature = "unaudited")]
@@ -427,7 +430,7 @@ fn record_start(
 }
 
 /// What is done with each finished segment of the trail.
-fn indexer(audit: &config::Audit) -> Box<dyn Fn(u64, &Finished) + Send + Sync> {
+fn indexer(audit: &config::Audit) -> OnFinished {
     let directory = audit.directory.clone();
     Box::new(move |epoch, finished| {
         let folder = directory.join(format!("epoch-{epoch}"));

@@ -130,8 +130,7 @@ impl Trail {
         let tree = (opened.tree().size(), opened.tree().root());
         let epoch_folder = folder.subfolder(&format!("epoch-{}", origin.epoch()))?;
         let tile_folder = TileFolder::new(folder.subfolder(&format!("epoch-{}", origin.epoch()))?);
-        let tiles =
-            tile_folder.resume(tree.0, tree.1, |from, each| opened.leaves(from, |i, h| each(i, h)));
+        let tiles = tile_folder.resume(tree.0, tree.1, |from, each| opened.leaves(from, each));
         let tiles =
             tiles.inspect_err(|error| warn!(%error, "no tiles are made until the next start")).ok();
         let anchors = Arc::new(anchors);

@@ -65,12 +65,12 @@ impl SealSoon {
             return;
         };
         // Not awaited: at a stop it is dropped, and the last seal is behind every record.
-        let _: tokio::task::JoinHandle<()> = runtime.spawn(async move {
+        drop(runtime.spawn(async move {
             // A record that failed is in its place all the same.
             let _: Result<Recorded, NotRecorded> = sink.durable(ticket).await;
             sealing.hurry();
             sink.wake();
-        });
+        }));
     }
 }
 
@@ -129,7 +129,8 @@ impl Chain for Sealer {
             }
             Moment::Regular => {
                 let hurry = self.shared.hurry.load(Ordering::Relaxed);
-                if !self.seals.due(now.boot.0) && !(hurry && self.seals.next_due().is_some()) {
+                let wanted = hurry && self.seals.next_due().is_some();
+                if !(wanted || self.seals.due(now.boot.0)) {
                     return false;
                 }
                 self.seals.next(size, *root, wall, now.boot.0, &self.host)

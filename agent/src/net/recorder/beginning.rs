@@ -183,10 +183,7 @@ impl Beginning {
     }
 
     /// `failed`: why the client is not logged in, more about it, and what it hears.
-    pub(super) fn authentication<'a>(
-        &'a self,
-        failed: Option<(EndReason, Option<&'a str>, Option<[u8; 5]>)>,
-    ) -> Authentication<'a> {
+    pub(super) fn authentication<'a>(&'a self, failed: Option<Failed<'a>>) -> Authentication<'a> {
         let (reason, detail, sqlstate) = match failed {
             None => (None, None, None),
             Some((reason, detail, sqlstate)) => (Some(reason.name()), detail, sqlstate),
@@ -246,6 +243,9 @@ impl Beginning {
         Some(exception.map_or("any method is accepted", |exception| &exception.reason))
     }
 }
+
+/// Why a client is not logged in, more about it, and what it hears.
+type Failed<'a> = (EndReason, Option<&'a str>, Option<[u8; 5]>);
 
 /// Who carried out the exchange.
 pub(super) fn kind(how: How) -> HandshakeKind {
