@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::anchors::{Anchors, Policy};
 use crate::epoch::{EpochSummary, check_epoch};
 use crate::findings::{Class, Finding, Findings, Verdict};
+use crate::keyring::Keyring;
 use crate::note::{KeyKind, VerifierKey};
 use crate::store::{ReadError, Trail};
 
@@ -127,9 +128,10 @@ pub fn verify_dir(options: &Options) -> Result<Report, CheckError> {
 /// Checks a trail and tells after some entries how many were read.
 pub fn verify_dir_with(options: &Options, progress: Progress<'_>) -> Result<Report, CheckError> {
     let policy = policy(options)?;
-    // Anchors and checkpoints are read before the entries: the log may grow meanwhile, never
-    // shrink.
+    // Keys, anchors and checkpoints are read before the entries: the log may grow meanwhile,
+    // never shrink.
     let mut findings = Findings::default();
+    let keyring = Keyring::read(&options.directory, &mut findings);
     let mut anchors = Anchors::read(&options.anchors, &policy, &mut findings)?;
     let trail = Trail::open(&options.directory)?;
     let mut epochs = Vec::new();
@@ -168,7 +170,10 @@ pub fn verify_dir_with(options: &Options, progress: Progress<'_>) -> Result<Repo
         epochs.push(summary);
     }
     findings.set_log(None, None);
-    crate::files::check_keyring(&options.directory, &epochs, &mut findings);
+    if let Some(keyring) = keyring {
+        let again = || Keyring::read(&options.directory, &mut Findings::default());
+        keyring.compare(&epochs, &mut findings, again);
+    }
     anchors.finish(&epochs, &mut findings);
     if let Some(copy) = &options.copy {
         crate::copy::compare(&options.directory, copy, &mut findings)?;

@@ -13,7 +13,7 @@ use crate::ledger::{Coverage, Facts};
 use crate::merkle::{Hash, Leaves, sha256};
 use crate::note::VerifierKey;
 use crate::seals::{AGENT_START, Outcome, RECOVERY, SEAL, Seal, Seals};
-use crate::sessions::Sessions;
+use crate::sessions::{Sealed, Sessions};
 use crate::store::{Epoch, ReadError};
 use crate::tiles::Tiles;
 use crate::tree::{Claim, Leaf, Odd, Spot, Tree, Who};
@@ -72,6 +72,12 @@ pub struct EpochSummary {
     /// Sessions and values that entries say to be unreadable.
     #[serde(skip)]
     pub(crate) redactions: Vec<(u64, String, Vec<u8>)>,
+    /// Sessions with sealed values.
+    #[serde(skip)]
+    pub(crate) sealed: HashMap<SessionId, Sealed>,
+    /// It says itself that its first entries were pruned.
+    #[serde(skip)]
+    pub(crate) pruned: bool,
 }
 
 /// An epoch while it is read.

@@ -5,9 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::check::relative;
-use crate::epoch::EpochSummary;
-use crate::findings::{Class, Finding, Findings, Severity};
+use crate::findings::{Class, Finding, Findings};
 use crate::frame::{Frames, SegmentHeader};
 use crate::store::{Epoch, Form, ReadError, Trail, epoch_number, names, segment_name};
 
@@ -131,88 +129,4 @@ fn is_plain_file(path: &Path) -> bool {
 
 fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
-}
-
-const KEYRING_HEADER_BYTES: usize = 512;
-const SLOT_BYTES: usize = 128;
-const KEYRING_MAGIC: &[u8] = b"pgward keyring 1";
-const ERASED: u8 = 2;
-
-/// Keys that were erased must have a record that says so.
-///
-/// A file of keys: header (512 bytes: magic 16, day u32, part u32, state u8) and slots of 128
-/// bytes (state u8, kind u8, ..., owner at 16..48); state 2 is erased; each ends with a CRC32C.
-pub(crate) fn check_keyring(directory: &Path, epochs: &[EpochSummary], findings: &mut Findings) {
-    let folder = directory.join("keys/values");
-    let Ok(all) = names(&folder) else { return };
-    let redactions: Vec<_> = epochs.iter().flat_map(|epoch| &epoch.redactions).collect();
-    let said = |scope: &str, target: Option<&[u8]>| {
-        redactions.iter().any(|(_, found, named)| {
-            found == scope
-                && target.is_none_or(|target| {
-                    named == target || *named == hex::encode(target).into_bytes()
-                })
-        })
-    };
-    // What was erased before the log begins, as it is now, has its record among what was pruned.
-    let begins = epochs.iter().filter_map(|epoch| epoch.times_ns).map(|(first, _)| first).min();
-    let weigh = |finding: Finding, time: &[u8]| {
-        let time = time.first_chunk::<8>().map(|time| u64::from_be_bytes(*time));
-        match (time, begins) {
-            (Some(time), Some(begins)) if time < begins => finding.weighing(Severity::Note),
-            (_, _) => finding,
-        }
-    };
-    for name in all.iter().filter(|name| name.ends_with(".keys")) {
-        let path = folder.join(name);
-        let shown = relative(directory, &path);
-        let Ok(mut file) = File::open(&path) else {
-            let sentence = "the keys of values cannot be read here: whether all that were erased \
-                            have a record was not checked";
-            findings.add(
-                Finding::new(Class::Unreadable, sentence).file(shown).weighing(Severity::Note),
-            );
-            continue;
-        };
-        let mut header = [0; KEYRING_HEADER_BYTES];
-        let sound = file.read_exact(&mut header).is_ok() && sound(&header);
-        if !sound || !header.starts_with(KEYRING_MAGIC) {
-            let sentence = "the header of a file of keys is damaged";
-            findings.add(Finding::new(Class::Unreadable, sentence).file(shown).bytes(0, 512));
-            continue;
-        }
-        let day_said = said("day", None);
-        if header[24] == ERASED && !day_said {
-            let sentence = "the key of a day was erased, and no record says so";
-            let finding = Finding::new(Class::KeyErased, sentence);
-            let finding = finding.file(shown.clone()).bytes(0, 512);
-            findings.add(weigh(finding, &header[40..]));
-        }
-        let mut slot = [0; SLOT_BYTES];
-        let mut offset = KEYRING_HEADER_BYTES as u64;
-        while file.read_exact(&mut slot).is_ok() {
-            let session: Option<&[u8; 16]> = slot[16..32].try_into().ok();
-            let explained = day_said
-                || match (slot[1], session) {
-                    (1, Some(session)) => said("session", Some(session)),
-                    _ => said("subject", None),
-                };
-            if slot[0] == ERASED && self::sound(&slot) && !explained {
-                let sentence = "a key of sealed values was erased, and no record says so";
-                let finding = Finding::new(Class::KeyErased, sentence)
-                    .file(shown.clone())
-                    .bytes(offset, SLOT_BYTES as u64);
-                let session = session.filter(|_| slot[1] == 1);
-                findings.add(weigh(finding.sessions(session), &slot[8..]));
-            }
-            offset += SLOT_BYTES as u64;
-        }
-    }
-}
-
-/// Whether the last four bytes are the check sum of those before.
-fn sound(bytes: &[u8]) -> bool {
-    bytes
-        .split_last_chunk::<4>()
-        .is_some_and(|(covered, sum)| crc32c::crc32c(covered) == u32::from_be_bytes(*sum))
 }

@@ -17,6 +17,7 @@ mod epoch;
 mod files;
 pub mod findings;
 pub mod frame;
+mod keyring;
 mod ledger;
 pub mod merkle;
 pub mod note;

@@ -14,6 +14,8 @@ pub(crate) const SESSION_END: u64 = 4;
 pub(crate) const INTENT: u64 = 6;
 pub(crate) const OUTCOME: u64 = 7;
 pub(crate) const SESSION_MARK: u64 = 30;
+/// What values are encrypted with: nothing.
+const VALUES_CLEAR: u64 = 0;
 
 /// Sessions of an epoch as they are read.
 #[derive(Default)]
@@ -22,10 +24,19 @@ pub(crate) struct Sessions {
     ended: HashSet<SessionId>,
     /// Entries before were pruned or are missing: sessions may begin in the middle.
     partial: bool,
+    /// Sessions with sealed values.
+    pub(crate) sealed: HashMap<SessionId, Sealed>,
     /// Sessions that have ended, and all intents and outcomes.
     pub(crate) count: u64,
     pub(crate) intents: u64,
     pub(crate) unknown: u64,
+}
+
+/// What is known of a session whose values are sealed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sealed {
+    /// When it began, if that was read: nanoseconds since 1970.
+    pub(crate) began_ns: Option<u64>,
 }
 
 struct Session {
@@ -33,6 +44,7 @@ struct Session {
     entries: u64,
     digest: Context,
     intents: Vec<u64>,
+    began_ns: Option<u64>,
     first_index: u64,
     last_index: u64,
     /// Numbers were wrong and reported, or its beginning is missing.
@@ -79,6 +91,7 @@ impl Sessions {
                     entries: seq,
                     digest: Context::new(&SHA256),
                     intents: Vec::new(),
+                    began_ns: begins.then(|| entry.time_ns()),
                     first_index: index,
                     last_index: index,
                     broken: !begins,
@@ -102,6 +115,9 @@ impl Sessions {
         session.next = session.next.max(seq.saturating_add(1));
         session.entries += 1;
         session.last_index = index;
+        if entry.values().is_some_and(|key| key != VALUES_CLEAR) {
+            self.sealed.entry(*id).or_insert(Sealed { began_ns: session.began_ns });
+        }
         match event {
             INTENT => {
                 self.intents += 1;

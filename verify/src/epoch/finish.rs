@@ -77,6 +77,8 @@ impl Check<'_> {
             anchored_at: newest.as_ref().and_then(|known| known.time),
             times_ns: self.facts.times(),
             redactions: std::mem::take(&mut self.facts.redactions),
+            sealed: std::mem::take(&mut self.sessions.sealed),
+            pruned: !self.facts.pruned.is_empty(),
             ..EpochSummary::default()
         };
         for (coverage, _) in self.facts.coverage.values() {

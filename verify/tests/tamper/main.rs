@@ -6,6 +6,11 @@
 mod bits;
 mod bundles;
 mod cases;
+mod cuts;
+mod entries;
+mod events;
 mod log;
+mod notes;
 mod reading;
 mod scene;
+mod values;

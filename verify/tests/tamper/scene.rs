@@ -52,6 +52,32 @@ pub(crate) fn large(size: u64) -> Log {
     log
 }
 
+/// A trail with segments that end at 60 and 130, whose first one is packed.
+pub(crate) fn three_segments() -> Log {
+    let mut log = sessions(30);
+    let end = |near: u64| *log.batches.iter().find(|end| **end >= near).expect("a batch");
+    log.segments = vec![end(60), end(130)];
+    log
+}
+
+pub(crate) fn scene() -> Scene {
+    Scene::new(sessions(30))
+}
+
+pub(crate) fn with(log: Log, change: impl FnOnce(&mut Scene)) -> Scene {
+    let mut scene = Scene::new(log);
+    change(&mut scene);
+    scene
+}
+
+/// Changes the log and writes its segments again; tiles and checkpoints stay as they were.
+pub(crate) fn rewritten(log: Log, change: impl FnOnce(&mut Log)) -> Scene {
+    with(log, |scene| {
+        change(&mut scene.log);
+        scene.rewrite_segments();
+    })
+}
+
 impl Scene {
     /// Writes a log, has its checkpoint signed by the witness, and puts an anchor aside.
     pub(crate) fn new(log: Log) -> Self {
