@@ -118,6 +118,8 @@ pub(crate) struct Known {
     pub(crate) anchored: bool,
     /// When a quorum of witnesses saw it, in seconds since 1970.
     pub(crate) time: Option<u64>,
+    /// The entries have another root at its size.
+    pub(crate) contradicted: bool,
     pub(crate) file: String,
 }
 
@@ -198,7 +200,15 @@ impl Anchors {
         let time = policy.cosigned(&note, file, size, findings);
         let list = self.by_origin.entry(origin.clone()).or_default();
         let who = Who::Anchor;
-        let known = Known { who, size, root, anchored: true, time, file: file.to_owned() };
+        let known = Known {
+            who,
+            size,
+            root,
+            anchored: true,
+            time,
+            contradicted: false,
+            file: file.to_owned(),
+        };
         if let Some(other) = list.iter().find(|one| one.size == size && one.root != root) {
             let mut finding = fork(&known, other);
             finding.origin = Some(origin);
@@ -317,5 +327,5 @@ fn beside(
     let time = policy.cosigned(&note, shown, size, findings);
     let anchored = time.is_some();
     let who = if anchored { Who::Anchor } else { Who::Checkpoint };
-    Ok(Known { who, size, root, anchored, time, file: shown.to_owned() })
+    Ok(Known { who, size, root, anchored, time, contradicted: false, file: shown.to_owned() })
 }

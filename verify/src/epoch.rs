@@ -51,10 +51,12 @@ pub struct EpochSummary {
     pub intents: u64,
     /// Intents whose outcome is not known.
     pub outcomes_unknown: u64,
-    /// Size of the newest anchored checkpoint that holds.
+    /// Size of the newest anchored checkpoint that no entry contradicts.
     pub anchored: Option<u64>,
     /// When witnesses had seen it, in seconds since 1970, if witnesses did.
     pub anchored_at: Option<u64>,
+    /// Some entry counts connects: those that follow.
+    pub counted: bool,
     /// Connects that the kernel side saw.
     pub seen: u64,
     /// Connects that became sessions.
@@ -243,7 +245,15 @@ fn successor(options: &Options, number: u64, origin: &str) -> Result<Option<Know
             let (Some(size), Some(root)) = (entry.uint(121), entry.array(122)) else { break };
             let file = format!("epoch-{}, record {}", number + 1, record.index);
             let who = Who::Entry;
-            return Ok(Some(Known { who, size, root: *root, anchored: false, time: None, file }));
+            return Ok(Some(Known {
+                who,
+                size,
+                root: *root,
+                anchored: false,
+                time: None,
+                contradicted: false,
+                file,
+            }));
         }
     }
     Ok(None)
@@ -330,7 +340,8 @@ impl Check<'_> {
             if known.size == self.tree.index() {
                 let claim =
                     Claim { who: known.who, root: known.root, number: known.size, spot: None };
-                self.tree.claim(claim, self.findings);
+                let holds = self.tree.claim(claim, self.findings);
+                self.known[self.claimed].contradicted = !holds;
             }
             self.claimed += 1;
         }
@@ -561,6 +572,7 @@ impl Class {
 
 impl EpochSummary {
     fn add(&mut self, coverage: &Coverage) {
+        self.counted = true;
         self.seen += coverage.seen;
         self.intercepted += coverage.intercepted;
         self.refused += coverage.refused;

@@ -12,6 +12,7 @@ pub mod bundle;
 mod bytes;
 pub mod cbor;
 mod check;
+pub mod command;
 mod copy;
 mod epoch;
 mod files;

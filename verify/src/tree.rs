@@ -291,27 +291,28 @@ impl Tree {
         true
     }
 
-    /// Compares a claim about the present size.
-    pub(crate) fn claim(&mut self, claim: Claim, findings: &mut Findings) {
+    /// Compares a claim about the present size. Whether nothing contradicts it: it holds, or
+    /// holds once what was altered is put right, or too much is missing to tell.
+    pub(crate) fn claim(&mut self, claim: Claim, findings: &mut Findings) -> bool {
         if self.blind.is_some() {
-            return;
+            return true;
         }
         let size = self.edge.size();
         if self.edge.root() == claim.root {
             self.held(claim, findings);
-            return;
+            return true;
         }
         let few = self.doubt.is_none_or(|doubt| doubt.count < 64);
         let attempts = [few, claim.who.signed().is_some()];
         for (worth, from) in attempts.into_iter().zip([self.marked.clone(), self.signed.clone()]) {
             if worth && self.repair(&from, size, &claim.root, findings) {
                 self.held(claim, findings);
-                return;
+                return true;
             }
         }
         if self.doubt.is_none() && self.exchange(&claim.root, findings) {
             self.held(claim, findings);
-            return;
+            return true;
         }
         if let Some(kind) = claim.who.signed() {
             let broken = &mut self.kinds[kind].broken;
@@ -319,7 +320,7 @@ impl Tree {
                 Some(broken) => broken.2 += 1,
                 None => *broken = Some((size, claim, 0)),
             }
-            return;
+            return false;
         }
         match &mut self.doubt {
             Some(doubt) => {
@@ -331,6 +332,7 @@ impl Tree {
                     Some(Doubt { first: claim, first_size: size, last_size: size, count: 1 });
             }
         }
+        false
     }
 
     /// A trailer names a size that is not the number of entries before it.

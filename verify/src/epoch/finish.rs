@@ -62,6 +62,8 @@ impl Check<'_> {
             self.findings.add(Finding::new(Class::ClockAhead, sentence).entries(from, to));
         }
         let newest = self.known.iter().filter(holds).max_by_key(|known| known.size).cloned();
+        let sound = self.known.iter().filter(|known| holds(known) && !known.contradicted);
+        let sound = sound.max_by_key(|known| known.size);
         let mut summary = EpochSummary {
             epoch: epoch.number,
             origin: Some(self.origin.clone()),
@@ -73,8 +75,8 @@ impl Check<'_> {
             sessions: self.sessions.count,
             intents: self.sessions.intents,
             outcomes_unknown: self.sessions.unknown,
-            anchored: newest.as_ref().map(|known| known.size),
-            anchored_at: newest.as_ref().and_then(|known| known.time),
+            anchored: sound.map(|known| known.size),
+            anchored_at: sound.and_then(|known| known.time),
             times_ns: self.facts.times(),
             redactions: std::mem::take(&mut self.facts.redactions),
             sealed: std::mem::take(&mut self.sessions.sealed),

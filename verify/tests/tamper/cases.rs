@@ -416,3 +416,11 @@ fn without_a_key_nothing_is_checked() {
     let nowhere = Options { directory: Path::new("/nowhere").into(), ..scene.options };
     verify_dir(&nowhere).expect_err("no folder");
 }
+
+/// What the entries contradict is not shown as what anchors them.
+#[test]
+fn a_forked_anchor_anchors_nothing() {
+    let epochs = entries::resigned().verify().epochs;
+    assert_eq!(epochs[0].anchored, None);
+    assert!(scene().verify().epochs[0].anchored.is_some());
+}

@@ -14,3 +14,4 @@ mod notes;
 mod reading;
 mod scene;
 mod values;
+mod watch;

@@ -193,29 +193,10 @@ pub struct VerifyArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, conflicts_with = "what")]
     pub config: PathBuf,
-    /// Public key of a host, a `vkey` line or a file with such lines. By default the one in the folder,
-    /// which proves nothing against who can write there
-    #[arg(long = "key", value_name = "FILE|VKEY")]
-    pub keys: Vec<String>,
-    /// Public key of a witness, a `vkey` line or a file with such lines
-    #[arg(long = "witness", value_name = "FILE|VKEY")]
-    pub witnesses: Vec<String>,
-    /// Number of witnesses that must have signed. By default all
-    #[arg(long, value_name = "NUMBER")]
-    pub quorum: Option<usize>,
-    /// Checkpoints that were copied elsewhere: a file with one or many notes, or a folder
-    #[arg(long = "anchor", value_name = "FILE|FOLDER")]
-    pub anchors: Vec<PathBuf>,
-    /// Another copy of the trail, to be compared byte by byte
-    #[arg(long, value_name = "FOLDER")]
-    pub copy: Option<PathBuf>,
-    /// Check again and again, so many seconds after each run, and print what is new
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub watch: Option<u64>,
-    /// JSON for machines: one object a finding, and one for the summary
-    #[arg(long)]
-    pub json: bool,
+    /// What it is checked against. Without `--key`, the one in the folder, which proves nothing against
+    /// who can write there
+    #[command(flatten)]
+    pub check: pgward_verify::command::Args,
 }
 
 /// `pgward audit prove`

@@ -10,6 +10,7 @@ use super::progress::Progress;
 use crate::audit::search::{SearchError, Segments};
 use crate::cli::table::printable;
 use crate::cli::{Exit, Output, load};
+use crate::config::Config;
 use crate::control::{READ_ARGUMENTS_BYTES_MAX, Request, ask};
 
 /// A trail to be read.
@@ -45,14 +46,16 @@ impl Asked {
 pub(super) fn source(place: &Place, output: &mut Output<'_>) -> io::Result<Result<Source, Exit>> {
     match &place.directory {
         Some(directory) => Ok(Ok(Source { directory: directory.clone(), socket: None })),
-        None => Ok(load(output, &place.config)?.map(|config| Source {
-            directory: config.audit.directory,
-            socket: Some(config.agent.control_socket),
-        })),
+        None => Ok(load(output, &place.config)?.map(Source::of)),
     }
 }
 
 impl Source {
+    /// The trail of this host.
+    pub(super) fn of(config: Config) -> Self {
+        Self { directory: config.audit.directory, socket: Some(config.agent.control_socket) }
+    }
+
     /// Tells the agent that the trail is read, and says where it can't be told. Gives whether it is
     /// recorded.
     pub(super) fn tell(
