@@ -1,6 +1,6 @@
 //! The one table of all fields: their numbers in an entry, names in JSON, kinds, and meanings.
 //!
-//! The encoder takes its numbers from here, [`super::json`] its names, `docs/audit.md` and exports
+//! The encoder takes its numbers from here, [`super::view`] its names, `docs/audit.md` and exports
 //! their columns. A number is never used again for something else, and a field is never renamed:
 //! a test compares the table with the frozen list of its version.
 

@@ -1,7 +1,7 @@
 //! Finding things in a trail without reading all of it.
 //!
 //! A [`Query`] is answered segment by segment, the newest first. The index of a segment
-//! ([`index`](super::index)) says which of its entries may be meant; [`gather`] reads these and what they
+//! ([`index`](super::index)) says which of its entries may be meant; `gather` reads these and what they
 //! refer to, [`Assembler`] puts them together, and [`Query::fits`] decides. So an index can be wrong
 //! and cost time, but it never makes something up. A segment without an index, such as the one that is
 //! being written, is read once and indexed in memory.

@@ -71,7 +71,7 @@ impl SessionValues {
     /// its way to the disk, and the session may begin once `Stored` says that it is there. `None`:
     /// the policy needs no key.
     ///
-    /// Errors: those of [`Keyring::session`].
+    /// Errors: the keyring can make no more keys.
     pub fn begin(
         keyring: &Keyring,
         audit: &config::Audit,

@@ -1,7 +1,7 @@
 //! Entries as people and other programs read them.
 //!
 //! [`object`] turns one entry into JSON by the table of fields. [`Joined`] puts together what the
-//! log keeps apart: a statement's text, intent and outcome, a session's start and login. [`line`]
+//! log keeps apart: a statement's text, intent and outcome, a session's start and login. [`line()`]
 //! writes JSON so that it can go to a terminal.
 
 mod join;
