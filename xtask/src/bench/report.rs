@@ -43,7 +43,7 @@ pub(super) fn document(
          Written by `cargo xtask bench statements --rounds {rounds} --seconds {seconds}{filter}`; do not edit.\n\n\
          Four ways from a client to a server on one machine, over loopback: `direct`; `relay`, which copies bytes \
          (tokio's `copy_bidirectional`, two threads); `pgbouncer` with session pooling; `pgward`, which intercepts \
-         the client's connection to the server in a cgroup of its own, with attribution and the query log on. Client, \
+         the client's connection to the server in a cgroup of its own, with attribution and the audit trail on. Client, \
          proxy and server share the processors. The ways take turns, each round in the opposite order; figures are \
          medians over rounds, and ratios are medians of the ratios within a round. CPU is user and system time of the \
          proxy process. Figures of different runs or machines can't be compared, ratios can.\n\n"

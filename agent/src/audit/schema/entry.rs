@@ -235,7 +235,7 @@ pub const ENTRY: &[Field] = table! {
     105 "failures" Kind::Objects(FAILURE), Plain, "", "coverage",
         "failed connects by name", "result";
     106 "cancel_outcome" Kind::Word(CancelOutcome::NAMES), Plain, "status_detail", "cancel",
-        "what became of the request", "result";
+        "what becomes of the request; forwarded is recorded before it goes, failed behind that", "result";
     107 "refusals" Kind::Objects(FAILURE), Plain, "", "coverage",
         "refused connects by reason", "result";
     108 "text_hash" Kind::Hex, Plain, "", "statement intent outcome denied",

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     audit::{
-        Cancel, CancelOutcome, Now, Stamp,
+        Cancel, CancelOutcome, NotRecorded, Now, Recorded, Stamp,
         ledger::{Connect, Failure},
     },
     net::{
@@ -45,41 +45,69 @@ pub(super) async fn cancel(
         // Also when the key is right: else guessing could go on.
         Verdict::Refused(_) => Found::Ended,
     };
-    let (target, outcome) = match found {
-        Found::Live(target) => {
-            let outcome = carry_out(context, &target).await;
-            (Some(target), outcome)
-        }
-        // Its session was faster.
-        Found::Ended => (None, CancelOutcome::Refused),
-        Found::Nothing => {
-            // Not slowed: nobody waits for an answer, and more than a few are refused.
-            let _ = context.guesses.failed(&guesser, now);
-            context.registry.cancel_dropped();
-            (None, CancelOutcome::Refused)
-        }
-    };
-    let refusal = refusal(flow);
-    if target.is_none() && !context.refusals.is_first(&refusal, who) {
-        connect.refused(refusal.reason);
-        return; // counted: guessing writes no record for each guess
-    }
-    let record = Cancel {
+    let record = |target: Option<&Target>, outcome, connect| Cancel {
         actor: &who.full,
-        destination: target.as_ref().map_or_else(|| dial::destination(flow), |t| t.route.address),
+        destination: target.map_or_else(|| dial::destination(flow), |t| t.route.address),
         target_pid: request.pid,
-        target_session: target.as_ref().map(|target| target.session),
+        target_session: target.map(|target| target.session),
         outcome,
-        connect: Some(connect.number()),
+        connect,
     };
-    let stamp = Stamp::agent(Now::read());
-    match context.recording.sink.record(&stamp, &record) {
-        Ok(_) => connect.cancel(),
+    let number = Some(connect.number());
+    let recorded = match found {
+        Found::Live(target) => {
+            // As with a statement: on record before the server hears of it.
+            let forwarded = record(Some(&target), CancelOutcome::Forwarded, number);
+            match put(context, &forwarded).await {
+                Ok(Recorded { .. }) => match carry_out(context, &target).await {
+                    Carried::Forwarded => Ok(()),
+                    Carried::Failed => {
+                        let failed = record(Some(&target), CancelOutcome::Failed, None);
+                        put(context, &failed).await.map(drop)
+                    }
+                },
+                Err(error) => Err(error),
+            }
+        }
+        // Its session was faster, or nothing has this key.
+        Found::Ended | Found::Nothing => {
+            if matches!(found, Found::Nothing) {
+                // Not slowed: nobody waits for an answer, and more than a few are refused.
+                let _ = context.guesses.failed(&guesser, now);
+                context.registry.cancel_dropped();
+            }
+            let refusal = refusal(flow);
+            if !context.refusals.is_first(&refusal, who) {
+                connect.refused(refusal.reason);
+                return; // counted: guessing writes no record for each guess
+            }
+            let refused = record(None, CancelOutcome::Refused, number);
+            put(context, &refused).await.map(drop)
+        }
+    };
+    match recorded {
+        Ok(()) => connect.cancel(),
         Err(error) => {
             warn!(%error, "cancel request not recorded");
             connect.failed(Failure::NotRecorded);
         }
     }
+}
+
+/// Returns when a record is durable, or may be missing as `audit.on_full` says.
+async fn put(context: &Context, record: &Cancel<'_>) -> Result<Recorded, NotRecorded> {
+    let sink = &context.recording.sink;
+    let put = match sink.record(&Stamp::agent(Now::read()), record) {
+        Ok(put) => sink.durable(put.ticket).await,
+        Err(error) => Err(error),
+    };
+    put.or_else(|error| sink.without(error))
+}
+
+/// What became of a request that was to be forwarded.
+enum Carried {
+    Forwarded,
+    Failed,
 }
 
 /// As further ones of the same process within a short time are counted.
@@ -95,10 +123,10 @@ fn refusal(flow: &Flow) -> Refusal {
 }
 
 /// Sends the server its own key, from the session's namespace and as encrypted as the session is.
-async fn carry_out(context: &Context, target: &Target) -> CancelOutcome {
+async fn carry_out(context: &Context, target: &Target) -> Carried {
     let request = startup::Cancel::new(target.pid, &target.server_key.0);
-    let Ok(request) = request else { return CancelOutcome::Failed };
-    let mut outcome = CancelOutcome::Failed;
+    let Ok(request) = request else { return Carried::Failed };
+    let mut outcome = Carried::Failed;
     let forward = async {
         let deadline = Instant::now() + CANCEL_LIMIT;
         let Target { route, flow, encrypted, .. } = target;
@@ -118,7 +146,7 @@ async fn carry_out(context: &Context, target: &Target) -> CancelOutcome {
         if let Err(error) = sent.await {
             return debug!(%error, "cancel request not forwarded");
         }
-        outcome = CancelOutcome::Forwarded;
+        outcome = Carried::Forwarded;
         // It has done what it will do when it closes; the client waits for that too. Servers close without reading to the end,
         // which may look like a reset.
         let mut answer = [0u8; 64];

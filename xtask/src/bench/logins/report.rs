@@ -40,7 +40,7 @@ pub(super) fn document(
          of the process in between. Figures of different runs or machines can't be compared, ratios can.\n\n\
          pgbouncer passes SCRAM through with the verifiers of its user list, in session mode. `kept` uses server sessions \
          again, as it is made for, so that most logins never reach the server; `once` closes each behind its client \
-         (`server_lifetime = 0`), so that it logs in at the server as often as the others. pgward intercepts, with attribution and the query log on: `relay` passes SCRAM \
+         (`server_lifetime = 0`), so that it logs in at the server as often as the others. pgward intercepts, with attribution and the audit trail on: `relay` passes SCRAM \
          on, `terminate` carries it out on both legs with a verifier file, `mapped` logs in at the server as another role, with a \
          password; pgbouncer 1.18 can't do that when both legs are SCRAM.\n\n"
     )?;
