@@ -19,6 +19,10 @@ pub(super) const SEALED_KEY_BYTES: usize = KEY_BYTES + TAG_BYTES;
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct Key([u8; KEY_BYTES]);
 
+/// A key that is ready to seal: making it so costs more than sealing a short value does. Cleared
+/// when dropped, as aws-lc clears all that it frees.
+pub(super) struct Sealing(LessSafeKey);
+
 /// A key, encrypted with another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wrapped {
@@ -66,22 +70,9 @@ impl Key {
         bytes
     }
 
-    /// Encrypts in place with AES-256-GCM and gives the tag. A nonce must not come twice.
-    pub(super) fn seal(
-        &self,
-        nonce: [u8; NONCE_BYTES],
-        aad: &[u8],
-        bytes: &mut [u8],
-    ) -> [u8; TAG_BYTES] {
-        let sealed = self.aead().seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            bytes,
-        );
-        let tag = sealed.expect("AES-256-GCM takes up to 64 GiB");
-        let mut taken = [0; TAG_BYTES];
-        taken.copy_from_slice(tag.as_ref());
-        taken
+    /// To seal more than once with it.
+    pub(super) fn sealing(&self) -> Sealing {
+        Sealing(self.aead())
     }
 
     /// Decrypts in place; gives the plain bytes.
@@ -102,7 +93,7 @@ impl Key {
         let mut sealed = [0; SEALED_KEY_BYTES];
         let (key, tag) = sealed.split_at_mut(KEY_BYTES);
         key.copy_from_slice(&inner.0);
-        tag.copy_from_slice(&self.seal(nonce, aad, key));
+        tag.copy_from_slice(&self.sealing().seal(nonce, aad, key));
         Ok(Wrapped { nonce, sealed })
     }
 
@@ -121,6 +112,26 @@ impl Key {
     fn aead(&self) -> LessSafeKey {
         let key = UnboundKey::new(&AES_256_GCM, &self.0);
         LessSafeKey::new(key.expect("AES-256 takes 32 bytes"))
+    }
+}
+
+impl Sealing {
+    /// Encrypts in place with AES-256-GCM and gives the tag. A nonce must not come twice.
+    pub(super) fn seal(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        aad: &[u8],
+        bytes: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        let sealed = self.0.seal_in_place_separate_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(aad),
+            bytes,
+        );
+        let tag = sealed.expect("AES-256-GCM takes up to 64 GiB");
+        let mut taken = [0; TAG_BYTES];
+        taken.copy_from_slice(tag.as_ref());
+        taken
     }
 }
 

@@ -28,7 +28,7 @@ use aws_lc_rs::digest;
 
 use super::cbor::{self, HEAD_BYTES_MAX, Reader};
 use super::commit::RecordSecret;
-use super::key::{Key, NONCE_BYTES, NotOurs, TAG_BYTES};
+use super::key::{Key, NONCE_BYTES, NotOurs, Sealing, TAG_BYTES};
 use super::shown::Held;
 
 const AAD_LABEL: &[u8] = b"pgward-values-v1";
@@ -98,7 +98,7 @@ pub(super) fn clear(session: &[u8; 16], content: &Content<'_>) -> Vec<u8> {
 /// A payload under a key, which is a person's if there is a `subject`. The nonce must not have been
 /// used with that key.
 pub(super) fn sealed(
-    key: &Key,
+    key: &Sealing,
     subject: Option<&[u8; 32]>,
     nonce: [u8; NONCE_BYTES],
     beside: Beside,

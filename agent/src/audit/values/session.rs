@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::commit::{Committer, Field, Several};
 use super::input::{Parameter, ParameterSource};
-use super::key::{Key, NONCE_BYTES};
+use super::key::{NONCE_BYTES, Sealing};
 use super::keyring::{Keyring, KeyringError, SessionKeys, Stored};
 use super::payload::{self, Content};
 use super::policy::{Party, Policy};
@@ -33,6 +33,8 @@ pub struct SessionValues {
     keyring: Keyring,
     /// `None`: the policy needs none.
     keys: Option<SessionKeys>,
+    /// The session's key, once something was sealed with it.
+    sealing: Option<Sealing>,
     /// Payloads sealed so far: the next nonce. It counts over all keys of the session.
     sealed: u64,
     person: Option<Person>,
@@ -43,7 +45,7 @@ struct Person {
     id: [u8; 32],
     /// Which shredding the key was made after.
     generation: u64,
-    key: Key,
+    key: Sealing,
 }
 
 /// Whether a record shows its statement's text, or refers to one before it.
@@ -84,7 +86,10 @@ impl SessionValues {
             false => (None, None),
         };
         let keyring = keyring.clone();
-        Ok((Self { session, policy, keyring, keys, sealed: 0, person: None }, stored))
+        Ok((
+            Self { session, policy, keyring, keys, sealing: None, sealed: 0, person: None },
+            stored,
+        ))
     }
 
     /// Whether texts are held as they are.
@@ -153,7 +158,8 @@ impl SessionValues {
         nonce[NONCE_BYTES - 8..].copy_from_slice(&self.sealed.to_be_bytes());
         self.sealed += 1;
         let Some(id) = done.subject else {
-            shown.payload = payload::sealed(&keys.key, None, nonce, beside, &content);
+            let key = self.sealing.get_or_insert_with(|| keys.key.sealing());
+            shown.payload = payload::sealed(key, None, nonce, beside, &content);
             shown.beside = Some(Held::Session);
             return Ok(shown);
         };
@@ -161,7 +167,7 @@ impl SessionValues {
         let known = |person: &Person| person.id == id && person.generation == generation;
         if !self.person.as_ref().is_some_and(known) {
             let (subject, stored) = self.keyring.subject(keys, id)?;
-            let key = payload::subject_key(&keys.key, &subject);
+            let key = payload::subject_key(&keys.key, &subject).sealing();
             self.person = Some(Person { id, generation, key });
             shown.key_stored = stored;
         }
