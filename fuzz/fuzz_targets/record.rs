@@ -25,7 +25,8 @@ fn one(bytes: &[u8]) {
     let Ok(entry) = Entry::decode(bytes) else { return };
     // Whatever the strict reader takes, the lenient one shows, and both name the same fields.
     let shown = shown.expect("a canonical entry can be shown");
-    assert_eq!(shown.len(), entry.fields().count());
+    // Bytes that are no text have a second member that says how they are written.
+    assert!(shown.len() >= entry.fields().count());
     assert_eq!(entry.bytes(), bytes);
     assert!(kind.is_none_or(|kind| kind.number() == entry.event()));
     let map = Map::decode(bytes).expect("an entry is a map");

@@ -39,7 +39,8 @@ pub enum ViewError {
     Shape(&'static str),
 }
 
-/// An entry as JSON. Fields and events that the table does not know are shown by their number.
+/// An entry as JSON. Fields and events that the table does not know are shown by their number, and
+/// so is a field whose value is of another kind than the table says: nothing is dropped.
 pub fn object(entry: &[u8]) -> Result<Object, ViewError> {
     let mut decoder = Decoder::new(entry);
     let mut out = Object::new();
@@ -88,13 +89,16 @@ fn map(
     let mut format = None;
     for _ in 0..count {
         let number = decoder.u64()?;
-        match schema::by_number(table, number) {
+        let start = decoder.position();
+        let found = schema::by_number(table, number)
+            .and_then(|field| Some((field, known(decoder, field, out, format, depth + 1).ok()?)));
+        match found {
             None => {
+                decoder.set_position(start);
                 let value = unknown(decoder, depth + 1)?;
                 out.insert(format!("field_{number}"), value);
             }
-            Some(field) => {
-                let value = known(decoder, field, out, format, depth + 1)?;
+            Some((field, value)) => {
                 if std::ptr::eq(table, PARAMETER) && field.name == "format" {
                     format = value.as_u64();
                     let name = match format {

@@ -289,6 +289,18 @@ fn an_intent_without_an_outcome_is_given_when_none_can_come() {
 }
 
 #[test]
+fn a_value_of_another_kind_than_the_table_says_is_shown_by_its_number() {
+    // 0 version, 10 bytes as a number, 12 a word as bytes, 23 a word.
+    let entry =
+        [&[0xa4, 0x00, 0x01, 0x0a, 0x07, 0x0c, 0x42, 0xca, 0xfe][..], &[0x17, 0x01]].concat();
+    let shown = object(&entry).expect("it is CBOR of the kind");
+    assert_eq!(
+        Value::Object(shown),
+        json!({ "v": 1, "field_10": 7, "field_12": "cafe", "values": "session" })
+    );
+}
+
+#[test]
 fn an_end_without_a_start_leaves_nothing_behind() {
     let mut reader = Reader::default();
     // A reader that begins in the middle of the log.
