@@ -1,0 +1,9 @@
+//! What an auditor does with the trail of a real agent: anchors, proofs, exports, searches, disclosure.
+
+mod anchors;
+mod house;
+
+use pgward_tests::needs_kernel as gate;
+
+/// What a test returns.
+type Result<T = ()> = anyhow::Result<T>;
