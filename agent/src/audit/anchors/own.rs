@@ -115,8 +115,14 @@ impl Transport for OwnTransport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let timeout = timeout.for_read();
         self.stream.set_read_timeout(timeout.not_zero().map(|left| *left))?;
-        let read = self.stream.read(self.buffers.input_append_buf());
-        let count = read.map_err(|error| failed(error, timeout.reason))?;
+        let count = loop {
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Ok(count) => break count,
+                // No call on a socket with a limit is taken up again by itself behind a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error, timeout.reason)),
+            }
+        };
         self.buffers.input_appended(count);
         Ok(count > 0)
     }
