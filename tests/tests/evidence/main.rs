@@ -1,7 +1,10 @@
 //! What an auditor does with the trail of a real agent: anchors, proofs, exports, searches, disclosure.
 
 mod anchors;
+mod export;
 mod house;
+mod prove;
+mod tiles;
 
 use pgward_tests::needs_kernel as gate;
 
