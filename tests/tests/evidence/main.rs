@@ -4,6 +4,7 @@ mod anchors;
 mod export;
 mod house;
 mod prove;
+mod reading;
 mod tiles;
 
 use pgward_tests::needs_kernel as gate;
