@@ -1,6 +1,8 @@
 //! What an auditor does with the trail of a real agent: anchors, proofs, exports, searches, disclosure.
 
 mod anchors;
+mod cut;
+mod disclosure;
 mod export;
 mod house;
 mod prove;
