@@ -16,6 +16,8 @@ use crate::{Result, gate};
 
 /// Index of an entry, and what it is called in an export.
 type Line = (u64, String);
+/// Reads an export, as strictly as its format is written down.
+type Read = fn(&str) -> Result<Vec<Line>>;
 
 #[test]
 fn every_export_has_everything_once_and_nothing_sealed() -> Result {
@@ -42,8 +44,7 @@ fn every_export_has_everything_once_and_nothing_sealed() -> Result {
     let end = entries.len() as u64;
     let expected = expected(&entries);
     assert_eq!(expected.iter().filter(|(_, event)| event == "statement").count(), 3);
-    let formats: [(&str, fn(&str) -> Result<Vec<Line>>); 4] =
-        [("jsonl", jsonl), ("ocsf", ocsf), ("cef", cef), ("csv", csv)];
+    let formats: [(&str, Read); 4] = [("jsonl", jsonl), ("ocsf", ocsf), ("cef", cef), ("csv", csv)];
     for (format, read) in formats {
         let text = house.pgward_done(&["audit", "export", "--format", format])?;
         let mut lines = read(&text).with_context(|| format!("{format}:\n{text}"))?;
