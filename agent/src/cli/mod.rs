@@ -157,8 +157,9 @@ impl Output<'_> {
     pub fn of_process(command: impl FnOnce(&mut Output<'_>) -> io::Result<Exit>) -> ExitCode {
         let stdout = io::stdout();
         let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
-        let mut data = io::BufWriter::new(stdout.lock());
-        // Not locked: `pgward run` logs there from all its threads for as long as this value lives.
+        // Neither is locked: for as long as this value lives, threads of `pgward run` log to one, and
+        // its anchors print to the other.
+        let mut data = io::BufWriter::new(stdout);
         let mut notes = io::stderr();
         let mut output = Output {
             data: &mut data,

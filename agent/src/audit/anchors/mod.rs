@@ -23,6 +23,7 @@ mod cosignature;
 mod cosigned;
 mod database;
 mod file;
+mod own;
 mod print;
 mod sql;
 mod witness;

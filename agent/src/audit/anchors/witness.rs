@@ -28,9 +28,9 @@ use ureq::{
 
 use super::{
     Alarm, Checkpoint, CopyError, Cosignature, CosignatureError, Cosigned, Known, NOTE_BYTES_MAX,
-    Place, ProofSource, Question, WitnessKey, checkpoint::decimal,
+    Place, ProofSource, Question, WitnessKey, checkpoint::decimal, own,
 };
-use crate::{audit::Now, config::AnchorWitness};
+use crate::{audit::Now, config::AnchorWitness, net::dial::Dialer};
 
 /// How long one request may take, from the name of the witness to the last byte of its answer.
 pub const WITNESS_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +58,9 @@ pub enum WitnessError {
     /// No certificate is there to verify it with.
     #[error("the system's certificates")]
     Roots(#[source] io::Error),
+    /// The runtime of its connections.
+    #[error("starting a runtime")]
+    Runtime(#[source] io::Error),
     /// It could not be asked, or did not answer in time.
     #[error("no answer from the witness")]
     Unanswered(#[source] Box<ureq::Error>),
@@ -115,17 +118,24 @@ enum Answered {
 }
 
 impl Witness {
-    /// A client of the witness. Certificates are verified with the system's roots.
+    /// A client of the witness. Certificates are verified with the system's roots. Without a `dialer` its
+    /// sockets are not marked as the agent's own.
     pub fn new(
         settings: &AnchorWitness,
         proofs: Arc<dyn ProofSource>,
         cosigned: Arc<Cosigned>,
+        dialer: Option<Dialer>,
     ) -> Result<Self, WitnessError> {
         let roots = if settings.url.starts_with("https:") { system_roots()? } else { Vec::new() };
-        Ok(Self::with_limit(settings, proofs, cosigned, &roots, WITNESS_LIMIT))
+        let config = config(&roots, WITNESS_LIMIT);
+        let agent = match dialer {
+            Some(dialer) => own::agent(config, dialer).map_err(WitnessError::Runtime)?,
+            None => config.new_agent(),
+        };
+        Ok(Self::asking(agent, settings, proofs, cosigned))
     }
 
-    /// The same with other roots, and another limit for one request.
+    /// The same with other roots, another limit for one request, and no dialer.
     pub fn with_limit(
         settings: &AnchorWitness,
         proofs: Arc<dyn ProofSource>,
@@ -133,24 +143,17 @@ impl Witness {
         roots: &[Certificate<'static>],
         limit: Duration,
     ) -> Self {
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
-            .root_certs(RootCerts::new_with_certs(roots))
-            .build();
-        let config = Config::builder()
-            .tls_config(tls)
-            .proxy(None)
-            .http_status_as_error(false)
-            // Nobody else is meant.
-            .max_redirects(0)
-            .max_response_header_size(HEADER_BYTES_MAX)
-            .timeout_global(Some(limit))
-            .user_agent("pgward")
-            .accept_encoding("identity")
-            .build();
+        Self::asking(config(roots, limit).new_agent(), settings, proofs, cosigned)
+    }
+
+    fn asking(
+        agent: Agent,
+        settings: &AnchorWitness,
+        proofs: Arc<dyn ProofSource>,
+        cosigned: Arc<Cosigned>,
+    ) -> Self {
         let AnchorWitness { url, key } = settings.clone();
-        Self { agent: config.new_agent(), url, key, proofs, cosigned, known: None }
+        Self { agent, url, key, proofs, cosigned, known: None }
     }
 
     fn ask(&self, old: u64, checkpoint: &Checkpoint) -> Result<Answered, CopyError> {
@@ -268,6 +271,26 @@ impl Place for Witness {
         }
         Ok(known)
     }
+}
+
+/// How a witness is asked: certificates are verified with `roots`, one request takes `limit` at most.
+fn config(roots: &[Certificate<'static>], limit: Duration) -> Config {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
+        .root_certs(RootCerts::new_with_certs(roots))
+        .build();
+    Config::builder()
+        .tls_config(tls)
+        .proxy(None)
+        .http_status_as_error(false)
+        // Nobody else is meant.
+        .max_redirects(0)
+        .max_response_header_size(HEADER_BYTES_MAX)
+        .timeout_global(Some(limit))
+        .user_agent("pgward")
+        .accept_encoding("identity")
+        .build()
 }
 
 fn unanswered(error: ureq::Error) -> WitnessError {

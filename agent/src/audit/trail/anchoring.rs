@@ -39,7 +39,8 @@ pub(super) fn ready(
                 ("database", Box::new(database.map_err(|error| failed(Box::new(error)))?))
             }
             AnchorPlace::Witness(settings) => {
-                let witness = Witness::new(settings, proofs.clone(), cosigned.clone());
+                let dialer = reach.dialer.clone();
+                let witness = Witness::new(settings, proofs.clone(), cosigned.clone(), dialer);
                 ("witness", Box::new(witness.map_err(|error| failed(Box::new(error)))?))
             }
         };

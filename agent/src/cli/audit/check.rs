@@ -1,7 +1,7 @@
 //! `pgward audit verify`: what `pgward-verify` does, with what this host knows.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgward_verify::Verdict;
@@ -24,7 +24,7 @@ pub(super) fn run(args: &VerifyArgs, output: &mut Output<'_>) -> io::Result<Exit
                 .seal_every
                 .get_or_insert(config.audit.seal_every.as_millis().div_ceil(1000) as u64);
             let source = Source::of(config);
-            source.tell("verify", &Asked::default(), output)?;
+            source.tell("verify", &asked(&check), output)?;
             source.directory
         }
     };
@@ -43,6 +43,21 @@ pub(super) fn run(args: &VerifyArgs, output: &mut Output<'_>) -> io::Result<Exit
         output.data.flush()?;
         std::thread::sleep(Duration::from_secs(seconds));
     }
+}
+
+/// What is checked against what, as it is recorded.
+fn asked(check: &Args) -> Asked {
+    let paths = |name: &str, paths: &[PathBuf], asked: Asked| {
+        paths.iter().fold(asked, |asked, path| asked.with(name, Some(path.display())))
+    };
+    let texts = |name: &str, texts: &[String], asked: Asked| {
+        texts.iter().fold(asked, |asked, text| asked.with(name, Some(text)))
+    };
+    let asked = texts("witness", &check.witnesses, texts("key", &check.keys, Asked::default()));
+    paths("anchor", &check.anchors, asked)
+        .with("copy", check.copy.as_ref().map(|path| path.display()))
+        .with("as_of", check.as_of)
+        .with("watch", check.watch)
 }
 
 /// Takes the key beside the trail when no other is given, and says what that is worth.

@@ -41,6 +41,11 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output<'_>) -> io::Result<Exit
     };
     let asked = Asked::default()
         .with("format", Some(format!("{:?}", args.format).to_lowercase()))
+        .with("output", args.output.as_ref().map(|path| path.display()))
+        .with("raw", args.raw.then_some(true))
+        .with("epoch", args.epoch)
+        .with_moment("since", args.since)
+        .with_moment("until", args.until)
         .with("session", args.session.as_ref());
     source.tell("export", &asked, output)?;
     let trail = match source.open(output)? {

@@ -62,7 +62,10 @@ pub(super) fn run(args: &ProveArgs, output: &mut Output<'_>) -> io::Result<Exit>
         Ok(source) => source,
         Err(exit) => return Ok(exit),
     };
-    source.tell("prove", &Asked::default().with("session", Some(&args.session)), output)?;
+    let asked = Asked::default()
+        .with("session", Some(&args.session))
+        .with("output", Some(args.output.display()));
+    source.tell("prove", &asked, output)?;
     let trail = match source.open(output)? {
         Ok(trail) => trail,
         Err(exit) => return Ok(exit),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use pgward_verify::{ReadError, Trail};
 
 use super::args::{Place, ReindexArgs};
+use super::moment::Moment;
 use super::progress::Progress;
+use crate::audit::WallNanos;
 use crate::audit::search::{SearchError, Segments};
 use crate::cli::table::printable;
 use crate::cli::{Exit, Output, load};
@@ -29,6 +31,13 @@ impl Asked {
     pub(super) fn with(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
         self.0.extend(value.map(|value| format!("{name}={value}")));
         self
+    }
+
+    /// Adds a moment, if there is one.
+    pub(super) fn with_moment(self, name: &str, moment: Option<Moment>) -> Self {
+        let rfc3339 = |Moment(ns)| WallNanos(ns).rfc3339();
+        let text = moment.map(rfc3339);
+        self.with(name, text.as_ref().map(|text| String::from_utf8_lossy(text)))
     }
 
     fn text(&self) -> String {

@@ -12,7 +12,6 @@ use super::args::{Filter, SearchArgs, TailArgs};
 use super::progress::Progress;
 use super::read::{Asked, Source, is_missing, print_unread, segments, source};
 use super::table::{SHOWN, has_row, print, print_part};
-use crate::audit::WallNanos;
 use crate::audit::search::{Answer, Assembler, Found, Query, Segments, context, search as find};
 use crate::audit::view;
 use crate::cli::{Exit, Output};
@@ -43,7 +42,10 @@ pub(in crate::cli) fn tail_while(
         Ok(source) => source,
         Err(exit) => return Ok(exit),
     };
-    let asked = Asked::default().with("rows", Some(args.rows)).with("follow", Some(args.follow));
+    let asked = Asked::default()
+        .with("rows", Some(args.rows))
+        .with("follow", Some(args.follow))
+        .with("raw", args.raw.then_some(true));
     source.tell("tail", &asked, output)?;
     let trail = match source.open(output)? {
         Ok(trail) => trail,
@@ -88,10 +90,9 @@ pub(super) fn search(args: &SearchArgs, output: &mut Output<'_>) -> io::Result<E
 
 /// What a filter says, as it is recorded.
 fn asked(filter: &Filter) -> Asked {
-    let moment = |ns: u64| String::from_utf8_lossy(&WallNanos(ns).rfc3339()).into_owned();
     Asked::default()
-        .with("since", filter.since.map(|since| moment(since.0)))
-        .with("until", filter.until.map(|until| moment(until.0)))
+        .with_moment("since", filter.since)
+        .with_moment("until", filter.until)
         .with("session", filter.session.as_ref())
         .with("user", filter.user.as_ref())
         .with("database", filter.database.as_ref())
