@@ -22,7 +22,9 @@ use crate::{Client, Result, count, gate, options, pgward, untampered};
 const DAY_S: u64 = 24 * 3600;
 /// The agent looks every 15 seconds at what is due.
 const DUE: Duration = Duration::from_secs(15 + 20);
-const LONG: usize = 12_000;
+/// A statement's bytes, and how many statements: what may go ends at a full tile, which is 256 entries.
+const LONG: usize = 2_000;
+const STATEMENTS: usize = 300;
 
 struct Stage {
     server: ScriptedServer,
@@ -93,10 +95,8 @@ impl Stage {
     }
 
     fn prune(&self, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-        let told =
-            pgward(&self.scene.agent, &[&["audit", "prune", "--json"], arguments].concat())?;
-        let answer: Value =
-            serde_json::from_str(&told.out).with_context(|| format!("{told:?}"))?;
+        let told = pgward(&self.scene.agent, &[&["audit", "prune", "--json"], arguments].concat())?;
+        let answer: Value = serde_json::from_str(&told.out).with_context(|| format!("{told:?}"))?;
         Ok((told.code, answer["pruned"].clone()))
     }
 
@@ -124,7 +124,7 @@ fn moment(seconds: u64) -> Result<String> {
 fn only_old_segments_are_pruned_and_the_trail_says_so() -> Result {
     gate!(with "cc");
     let mut stage = Stage::new(|builder| builder)?;
-    assert_eq!(stage.speak(60)?, 60);
+    assert_eq!(stage.speak(STATEMENTS)?, STATEMENTS);
     let tomorrow = moment(DAY_S)?;
     let before = ["--before", &tomorrow];
     // All of it is younger than `audit.prune_after_days`.
@@ -146,7 +146,10 @@ fn only_old_segments_are_pruned_and_the_trail_says_so() -> Result {
     let hold = ["audit", "hold", "set", "case", "--all", "--reason", "r", "--approver", "a"];
     pgward(&stage.scene.agent, &hold)?.ok()?;
     let (code, held) = stage.prune(&before)?;
-    assert_eq!((code, &held["segments"], &held["held_by"][0]), (Some(1), &0.into(), &"case".into()));
+    assert_eq!(
+        (code, &held["segments"], &held["held_by"][0]),
+        (Some(1), &0.into(), &"case".into())
+    );
     assert_eq!(stage.files("pack")?, packs);
     let lift = ["audit", "hold", "lift", "case", "--reason", "r", "--approver", "a"];
     pgward(&stage.scene.agent, &lift)?.ok()?;
@@ -170,10 +173,9 @@ fn only_old_segments_are_pruned_and_the_trail_says_so() -> Result {
 fn the_quota_prunes_by_itself_what_is_old_enough_and_nothing_else() -> Result {
     gate!(with "cc");
     const QUOTA: u64 = 1 << 20;
-    let mut stage =
-        Stage::new(|builder| builder.set("audit", "quota_bytes", &QUOTA.to_string()))?;
-    wait::until_true("the quota to be used up", PATIENCE * 2, || {
-        Ok(stage.speak(1).is_err() || stage.used()? >= QUOTA / 100 * 93)
+    let mut stage = Stage::new(|builder| builder.set("audit", "quota_bytes", &QUOTA.to_string()))?;
+    wait::until_true("the quota to be used up", PATIENCE * 6, || {
+        Ok(stage.speak(20).is_err() || stage.used()? >= QUOTA / 100 * 93)
     })?;
     let marks = stage.entries("capacity")?;
     ensure!(marks.iter().any(|mark| mark["watermark"] == 90), "{marks:?}");
@@ -196,7 +198,7 @@ fn the_quota_prunes_by_itself_what_is_old_enough_and_nothing_else() -> Result {
 fn values_that_were_kept_long_enough_go_and_the_entries_stay() -> Result {
     gate!(with "cc");
     let mut stage = Stage::new(|builder| builder.set("audit", "values_keep_days", "1"))?;
-    assert_eq!(stage.speak(40)?, 40);
+    assert_eq!(stage.speak(STATEMENTS)?, STATEMENTS);
     let entries = stage.scene.agent.entries()?;
     let first = entries.iter().find(|entry| entry.is("intent")).context("an intent")?;
     let index = first.index.to_string();

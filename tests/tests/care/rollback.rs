@@ -136,18 +136,22 @@ fn two_copies_that_both_go_on_raise_an_alarm() -> Result {
     let clone = other.path().join("audit");
     copy(&stage.trail(), &clone)?;
 
-    // Both begin where the copy was made, and neither knows of the other.
+    // Both begin where the copy was made, and neither hears of the other before it goes on: the share is not there.
     let port = stage.server.address().port();
+    let away = other.path().join("share");
+    fs::rename(stage.share.path(), &away)?;
     stage.scene.agent.start_process(None)?;
     let second = Scene::with("clone-2", builder(port, stage.share.path()).trail(clone))?;
+    for scene in [&stage.scene, &second] {
+        speak(scene, &stage.server, "forked")?;
+        assert_eq!(scene.agent.entries()?.last().context("an entry")?.epoch, 1);
+    }
+    fs::rename(&away, stage.share.path())?;
     let alarm = |agent: &Agent| -> Result<bool> {
         let entries = agent.entries()?;
         Ok(entries.iter().any(|e| e.is("failure") && e.fields["reason"] == "anchor_alarm"))
     };
-    wait::until_true("a fork alarm", PATIENCE, || {
-        for scene in [&stage.scene, &second] {
-            speak(scene, &stage.server, "forked")?;
-        }
+    wait::until_true("a fork alarm", PATIENCE * 3, || {
         Ok(alarm(&stage.scene.agent)? || alarm(&second.agent)?)
     })?;
     second.agent.finish()?;

@@ -68,15 +68,18 @@ impl Stage {
             let start = records.iter().find(|r| {
                 r["event"] == "session_start" && r["backend_pid"] == u64::from(backend)
             })?;
-            records.iter().find(|r| {
-                r["event"] == "session_end" && r["session"] == start["session"]
-            }).cloned()
+            records
+                .iter()
+                .find(|r| r["event"] == "session_end" && r["session"] == start["session"])
+                .cloned()
         })?;
         let session = ended["session"].as_str().context("a session")?.to_owned();
         let entries = self.scene.agent.entries()?;
         let intent = entries
             .iter()
-            .find(|e| e.is("intent") && e.fields["session"] == session && !e.fields["params"].is_null())
+            .find(|e| {
+                e.is("intent") && e.fields["session"] == session && !e.fields["params"].is_null()
+            })
             .context("an intent with parameters")?;
         Ok(Said { session, index: intent.index.to_string(), person, value, literal })
     }
@@ -166,9 +169,9 @@ fn sealed_values_can_be_shown_until_their_keys_are_shredded() -> Result {
     let redactions = stage.scene.agent.entries()?.into_iter().filter(|e| e.is("redaction"));
     let redactions: Vec<_> = redactions.map(|entry| entry.fields).collect();
     for scope in ["session", "subject", "day"] {
-        let found = redactions.iter().any(|r| {
-            r["scope"] == scope && r["approver"] == "counsel" && r["reason"] == WHY[1]
-        });
+        let found = redactions
+            .iter()
+            .any(|r| r["scope"] == scope && r["approver"] == "counsel" && r["reason"] == WHY[1]);
         ensure!(found, "no record of `{scope}`: {redactions:?}");
     }
     for said in [&one, &two, &three, &four] {
