@@ -1,4 +1,4 @@
-//! What is old goes: by hand, by the quota, and values by their own age. The agent's clock is set ahead between two runs.
+//! What is old goes: segments by hand, and values by their own age. The agent's clock is set ahead between two runs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -100,12 +100,6 @@ impl Stage {
         Ok((told.code, answer["pruned"].clone()))
     }
 
-    fn used(&self) -> Result<u64> {
-        let told = pgward(&self.scene.agent, &["status", "--json"])?;
-        let status: Value = serde_json::from_str(&told.out)?;
-        status["audit"]["store"]["used_bytes"].as_u64().context("bytes")
-    }
-
     /// What verification says on that day.
     fn verified(&self) -> Result<Report> {
         let options = options(self.scene.agent.audit_directory())?;
@@ -165,31 +159,6 @@ fn only_old_segments_are_pruned_and_the_trail_says_so() -> Result {
     assert_eq!((&records[0]["reason"], &records[0]["from_index"]), (&"asked".into(), &0.into()));
     assert_eq!(records[0]["to_index"], pruned["minimum_index"]);
     assert_eq!(stage.speak(3)?, 3);
-    ensure!(count(&stage.verified()?, "pruned") > 0, "it is told");
-    stage.scene.agent.finish()
-}
-
-#[test]
-fn the_quota_prunes_by_itself_what_is_old_enough_and_nothing_else() -> Result {
-    gate!(with "cc");
-    const QUOTA: u64 = 1 << 20;
-    let mut stage = Stage::new(|builder| builder.set("audit", "quota_bytes", &QUOTA.to_string()))?;
-    wait::until_true("the quota to be used up", PATIENCE * 6, || {
-        Ok(stage.speak(20).is_err() || stage.used()? >= QUOTA / 100 * 93)
-    })?;
-    let marks = stage.entries("capacity")?;
-    ensure!(marks.iter().any(|mark| mark["watermark"] == 90), "{marks:?}");
-    stage.restart(0)?;
-    wait::until_true("the agent to look", DUE, || {
-        Ok(stage.scene.agent.stderr().contains("nothing may be pruned"))
-    })?;
-    ensure!(stage.entries("prune")?.is_empty(), "nothing is old");
-
-    stage.restart(8)?;
-    let pruned = wait::until("pruning by the quota", DUE, || Ok(stage.entries("prune")?.pop()))?;
-    assert_eq!((&pruned["reason"], &pruned["by_uid"]), (&"quota".into(), &Value::Null));
-    wait::until_true("space", PATIENCE, || Ok(stage.used()? < QUOTA / 10 * 9))?;
-    assert_eq!(stage.speak(2)?, 2);
     ensure!(count(&stage.verified()?, "pruned") > 0, "it is told");
     stage.scene.agent.finish()
 }

@@ -240,8 +240,9 @@ impl Care {
         let asked =
             Asked { uid, minutes: asked.minutes, reason: &asked.reason, approver: &asked.approver };
         let mut state = self.lock();
-        let lasts = glass::allowed(&asked, token, state.eased.is_some())?;
         let now = Now::read();
+        let goes_on = state.eased.as_ref().is_some_and(|eased| !self.is_over(eased, now.wall));
+        let lasts = glass::allowed(&asked, token, goes_on)?;
         let nanos = lasts.as_nanos() as u64;
         let eased = Eased {
             since_ns: now.wall.0,
@@ -251,6 +252,10 @@ impl Care {
             by_uid: uid,
         };
         let sink = self.trail.sink();
+        if let Some(before) = &state.eased {
+            // The disk did not take its end until now.
+            sink.record_closing(&Stamp::agent(now), &before.record("end", None))?;
+        }
         let begin = eased.record("begin", None);
         let put = sink.record_closing(&Stamp::agent(now), &begin)?;
         match sink.durable_within(put.ticket, GLASS_WAITS) {
@@ -272,8 +277,7 @@ impl Care {
     pub(super) fn end_easing(&self, now: WallNanos, detail: Option<&str>) -> Result<(), CareError> {
         let mut state = self.lock();
         let Some(eased) = &state.eased else { return Ok(()) };
-        let over = self.trail.eased_until().is_none() || now.0 >= eased.until_ns;
-        if !over && detail.is_none() {
+        if !self.is_over(eased, now) && detail.is_none() {
             return Ok(());
         }
         self.trail.ease(None);
@@ -281,6 +285,10 @@ impl Care {
         info!("break-glass is over");
         state.eased = None;
         state.write(&self.folder)
+    }
+
+    fn is_over(&self, eased: &Eased, now: WallNanos) -> bool {
+        self.trail.eased_until().is_none() || now.0 >= eased.until_ns
     }
 
     /// The run before did not come to its end.
