@@ -273,9 +273,5 @@ fn where_losses_are_allowed_sessions_go_on_without_a_window() -> Result {
     let lost = stage.losses()?;
     ensure!(lost >= 100, "{lost} records lost");
     stage.goes_on(1)?;
-    let report = untampered(&options(stage.trail())?)?;
-    assert_eq!(report.verdict.exit_code(), 2);
-    ensure!(count(&report, "records-lost") > 0, "{:?}", report.classes);
-    assert_eq!(count(&report, "break-glass"), 0);
     stage.scene.agent.finish()
 }
