@@ -280,7 +280,7 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     drop(trail);
 
     let (trail, _told) = open(&audit)?;
-    let care = Care::open(trail.clone(), &audit)?;
+    let mut care = Care::open(trail.clone(), &audit)?;
     let everything = Prune { before_ns: u64::MAX, dry_run: false };
     let id = SessionId { epoch: 7, counter: 1 };
     let party = Party { destination: "d", database: b"b", user: b"u" };
@@ -298,10 +298,22 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
         approver: "counsel".to_owned(),
     };
     assert!(matches!(care.shred(0, &shred), Err(CareError::Held(_))));
-    // A restart forgets nothing.
-    drop(care);
-    let care = Care::open(trail.clone(), &audit)?;
-    assert_eq!(care.holds().len(), 1);
+    // A restart forgets nothing, and neither does the loss of what is remembered.
+    let held = care.holds()?;
+    assert_eq!(held.len(), 1);
+    for lost in [false, true] {
+        drop(care);
+        if lost {
+            std::fs::remove_file(audit.directory.join("keep.json"))?;
+        }
+        care = Care::open(trail.clone(), &audit)?;
+        assert!(matches!(care.shred(0, &shred), Err(CareError::Held(_))), "lost: {lost}");
+        let after = care.holds()?;
+        assert_eq!(
+            (after.len(), &after[0].name, &after[0].scope),
+            (1, &held[0].name, &held[0].scope)
+        );
+    }
     care.hold(0, &hold(HoldAction::Lift, "case", HoldScope::All))?;
 
     assert_eq!(care.shred(0, &shred)?, 1);

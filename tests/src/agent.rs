@@ -1,6 +1,7 @@
 //! The `pgward` binary on a cgroup of its own.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::host;
+use crate::manager::Keeper;
 use crate::netns::NetNs;
 use crate::sweep::Secrets;
 use crate::trail::{self, Entry, Reader};
@@ -26,6 +28,10 @@ pub const BINARY: &str = "PGWARD_BIN";
 
 /// How long a trail may be unreadable while files change places.
 const READABLE: Duration = Duration::from_secs(2);
+
+/// Starts the agent with the descriptor at standard input as the one that was kept for it (sd_listen_fds(3)).
+const PASS_ON: &str = "exec 3<&0 0</dev/null; \
+    export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=pgward-seal; exec \"$0\" \"$@\"";
 
 /// How many records and log lines a failure message shows.
 const SHOWN: usize = 15;
@@ -45,6 +51,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     audit: Option<PathBuf>,
     binary: Option<PathBuf>,
+    keeps: bool,
 }
 
 /// The configured agent of one cgroup: configuration, log and pins outlive the process, which may be killed and started
@@ -64,6 +71,10 @@ pub struct Agent {
     reader: Mutex<Reader>,
     process: Option<Child>,
     finished: bool,
+    /// A service manager keeps what it leaves for its next run.
+    keeps: bool,
+    keeper: Option<Keeper>,
+    kept: Option<OwnedFd>,
 }
 
 /// Handles needed to start the process in its place again.
@@ -123,10 +134,21 @@ impl Agent {
             .create(true)
             .append(true)
             .open(self.folder.path().join("stderr"))?;
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.kept.take() {
+            None => {
+                let mut command = Command::new(&self.binary);
+                command.stdin(Stdio::null());
+                command
+            }
+            Some(kept) => {
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(PASS_ON).arg(&self.binary).stdin(kept);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(self.config());
         command.env("NOTIFY_SOCKET", &path).envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.stdout(log.try_clone()?).stderr(log);
         self.enter.enter(&mut command)?;
         if let Some(netns) = netns {
             netns.enter(&mut command);
@@ -149,6 +171,7 @@ impl Agent {
             return Err(error.context(self.story()));
         }
         self.process = Some(process);
+        self.keeper = if self.keeps { Some(Keeper::start(socket)?) } else { None };
         Ok(())
     }
 
@@ -370,6 +393,7 @@ impl Agent {
             let _ = process.kill();
             let _ = process.wait();
         }
+        self.kept = self.keeper.take().and_then(Keeper::end);
         ended.with_context(|| self.story())
     }
 }
@@ -423,6 +447,13 @@ impl Builder {
     #[must_use]
     pub fn trail(mut self, folder: PathBuf) -> Self {
         self.audit = Some(folder);
+        self
+    }
+
+    /// Has a service manager keep what the agent leaves for its next run.
+    #[must_use]
+    pub fn manager(mut self) -> Self {
+        self.keeps = true;
         self
     }
 
@@ -490,6 +521,9 @@ impl Builder {
             audit,
             process: None,
             finished: false,
+            keeps: self.keeps,
+            keeper: None,
+            kept: None,
             folder,
         })
     }

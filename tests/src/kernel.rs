@@ -67,7 +67,7 @@ pub fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<u32> {
 
 /// A descriptor that came with a message and belongs to nobody yet.
 pub(crate) fn owned(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: the only caller passes what the kernel just put into this process for it, once.
+    // SAFETY: every caller passes what the kernel just put into this process for it, once.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 

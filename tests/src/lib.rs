@@ -27,6 +27,7 @@ pub mod disk;
 pub mod gate;
 pub mod host;
 pub mod kernel;
+pub mod manager;
 pub mod netns;
 pub mod pki;
 pub mod postgres;

@@ -47,6 +47,8 @@ fn read(folder: &Path, from: (u64, u64), mut take: impl FnMut(Entry) -> Result<(
     }
     for epoch in Trail::open(folder)?.epochs().iter().filter(|epoch| epoch.number >= from.0) {
         let first = if epoch.number == from.0 { from.1 } else { 0 };
+        // What was pruned is not there.
+        let first = epoch.pieces().first().map_or(first, |oldest| oldest.first.max(first));
         let mut entries = epoch.entries_from(first);
         while let Some(record) = entries.next()? {
             let fields = view::object(record.bytes)
@@ -117,14 +119,18 @@ impl Reader {
 }
 
 /// Checks what every trail promises of its sessions: the first entry is its start, numbers have no gap, in the order of the
-/// log, and nothing comes behind the end, which says how many there were. Gives the number of sessions.
+/// log, and nothing comes behind the end, which says how many there were. Gives the number of sessions. Of a session whose
+/// beginning was pruned, the rest is checked.
 pub fn check_sessions(entries: &[Entry]) -> Result<usize> {
     let mut sessions: std::collections::BTreeMap<String, (u64, bool)> = Default::default();
+    let mut pruned: std::collections::BTreeMap<u64, bool> = Default::default();
     for entry in entries {
         let fields = &entry.fields;
+        let pruned = *pruned.entry(entry.epoch).or_insert(entry.index > 0);
         let Some(id) = fields["session"].as_str() else { continue };
         let seq = fields["seq"].as_u64().with_context(|| format!("no seq: {fields}"))?;
-        let (next, ended) = sessions.entry(id.to_owned()).or_default();
+        let begins = if pruned { seq } else { 0 };
+        let (next, ended) = sessions.entry(id.to_owned()).or_insert((begins, false));
         ensure!(seq == *next && !*ended, "expected seq {next} of a session that goes on: {fields}");
         ensure!((seq == 0) == entry.is("session_start"), "seq 0 is the start: {fields}");
         *next += 1;

@@ -103,7 +103,7 @@ impl Handler for Shown {
     }
 
     async fn audit_holds(&self) -> Result<Vec<HoldInfo>, String> {
-        self.take_care(|care| Ok(care.holds())).await
+        self.take_care(Care::holds).await
     }
 
     async fn audit_break_glass(&self, uid: u32, asked: &BreakGlass) -> Result<String, String> {

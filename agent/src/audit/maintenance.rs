@@ -174,7 +174,7 @@ pub struct Hold<'a> {
     pub reason: &'a str,
     /// User who asked.
     pub by_uid: u32,
-    /// `set`, `lifted`.
+    /// `set`, `lifted`, `restored`.
     pub action: &'a str,
     /// `all`, `session`, `time`.
     pub scope: &'a str,

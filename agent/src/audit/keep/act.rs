@@ -44,6 +44,7 @@ impl Care {
         let now = Now::read().wall;
         let before = prune::before(asked.before_ns, self.prune_after, now);
         let before = before.ok_or(CareError::NeverPruned)?;
+        self.look_for_holds()?;
         let mut state = self.lock();
         let (plan, minimum) = self.plan(&mut state, before, u64::MAX)?;
         if !asked.dry_run {
@@ -58,6 +59,7 @@ impl Care {
         let used = status.store.map_or(0, |store| store.used_bytes);
         let Some(enough) = prune::pressure(used, status.quota_bytes) else { return Ok(()) };
         let Some(before) = prune::before(u64::MAX, self.prune_after, now) else { return Ok(()) };
+        self.look_for_holds()?;
         let mut state = self.lock();
         let (plan, minimum) = self.plan(&mut state, before, enough)?;
         if plan.goes.is_empty() {
@@ -106,7 +108,7 @@ impl Care {
             Why::Asked(uid) => ("asked", Some(uid)),
             Why::Quota => ("quota", None),
         };
-        self.record(&maintenance::Prune {
+        self.record_first(&maintenance::Prune {
             reason,
             by_uid,
             from_index: minimum,
@@ -131,6 +133,7 @@ impl Care {
     pub(super) fn drop_values(&self, now: WallNanos) -> Result<(), CareError> {
         let Some(keep) = self.values_keep else { return Ok(()) };
         let before = prune::older_than(keep, now);
+        self.look_for_holds()?;
         let mut state = self.lock();
         let State { holds, times, .. } = &mut *state;
         let epoch = self.epoch()?;
@@ -147,7 +150,7 @@ impl Care {
         let folder = self.epoch_folder()?;
         // One record for each file: they need not lie side by side.
         for (first, end) in &gone {
-            self.record(&Redaction {
+            self.record_first(&Redaction {
                 reason: "kept long enough",
                 by_uid: nix::unistd::geteuid().as_raw(),
                 scope: "retention",
@@ -169,6 +172,7 @@ impl Care {
     /// Makes values unreadable for ever. Gives how many keys are gone.
     pub fn shred(&self, uid: u32, shred: &Shred) -> Result<u64, CareError> {
         let (scope, target) = scope(shred)?;
+        self.look_for_holds()?;
         let state = self.lock();
         let forbidding = state.holds.forbidding(&scope);
         if !forbidding.is_empty() {
@@ -187,7 +191,7 @@ impl Care {
             keys_erased: None,
             entries: None,
         };
-        self.record(&record)?;
+        self.record_first(&record)?;
         let erased = self.trail.keyring().shred_blocking(scope)?.keys();
         record.keys_erased = Some(erased);
         self.record(&record)?;
@@ -197,12 +201,13 @@ impl Care {
 
     /// Sets or lifts a hold.
     pub fn hold(&self, uid: u32, asked: &Hold) -> Result<(), CareError> {
+        self.look_for_holds()?;
         let mut state = self.lock();
         let holds = state.holds.after(asked, Now::read().wall)?;
         // What is lifted is named as it was set.
         let scope = state.holds.scope_of(&asked.name).unwrap_or(&asked.scope);
         let (scope, target) = named(scope);
-        self.record(&maintenance::Hold {
+        self.record_first(&maintenance::Hold {
             reason: &asked.reason,
             by_uid: uid,
             action: match asked.action {
@@ -221,8 +226,9 @@ impl Care {
     }
 
     /// All holds in force.
-    pub fn holds(&self) -> Vec<HoldInfo> {
-        self.lock().holds.shown()
+    pub fn holds(&self) -> Result<Vec<HoldInfo>, CareError> {
+        self.look_for_holds()?;
+        Ok(self.lock().holds.shown())
     }
 
     /// Eases recording for a while. Gives until when.
@@ -234,8 +240,9 @@ impl Care {
         let asked =
             Asked { uid, minutes: asked.minutes, reason: &asked.reason, approver: &asked.approver };
         let mut state = self.lock();
-        let lasts = glass::allowed(&asked, token, state.eased.is_some())?;
         let now = Now::read();
+        let goes_on = state.eased.as_ref().is_some_and(|eased| !self.is_over(eased, now.wall));
+        let lasts = glass::allowed(&asked, token, goes_on)?;
         let nanos = lasts.as_nanos() as u64;
         let eased = Eased {
             since_ns: now.wall.0,
@@ -245,6 +252,10 @@ impl Care {
             by_uid: uid,
         };
         let sink = self.trail.sink();
+        if let Some(before) = &state.eased {
+            // The disk did not take its end until now.
+            sink.record_closing(&Stamp::agent(now), &before.record("end", None))?;
+        }
         let begin = eased.record("begin", None);
         let put = sink.record_closing(&Stamp::agent(now), &begin)?;
         match sink.durable_within(put.ticket, GLASS_WAITS) {
@@ -266,8 +277,7 @@ impl Care {
     pub(super) fn end_easing(&self, now: WallNanos, detail: Option<&str>) -> Result<(), CareError> {
         let mut state = self.lock();
         let Some(eased) = &state.eased else { return Ok(()) };
-        let over = self.trail.eased_until().is_none() || now.0 >= eased.until_ns;
-        if !over && detail.is_none() {
+        if !self.is_over(eased, now) && detail.is_none() {
             return Ok(());
         }
         self.trail.ease(None);
@@ -277,12 +287,25 @@ impl Care {
         state.write(&self.folder)
     }
 
+    fn is_over(&self, eased: &Eased, now: WallNanos) -> bool {
+        self.trail.eased_until().is_none() || now.0 >= eased.until_ns
+    }
+
     /// The run before did not come to its end.
     pub(super) fn end_easing_before(&self) -> Result<(), CareError> {
         self.end_easing(Now::read().wall, Some("the agent was restarted"))
     }
 
-    /// Returns when a record is durable.
+    /// Returns when a record is durable, whatever recording is eased to: for what destroys, and for
+    /// what forbids that.
+    pub(super) fn record_first<'r>(&self, record: impl Into<Record<'r>>) -> Result<(), CareError> {
+        let sink = self.trail.sink();
+        let put = sink.record_closing(&Stamp::agent(Now::read()), record)?;
+        let kept = sink.kept_within(put.ticket, RECORD_WAITS).ok_or(CareError::Slow)?;
+        Ok(kept?)
+    }
+
+    /// Returns when a record is durable, or its loss is let pass and counted.
     fn record<'r>(&self, record: impl Into<Record<'r>>) -> Result<(), CareError> {
         let sink = self.trail.sink();
         let put = sink.record_closing(&Stamp::agent(Now::read()), record)?;

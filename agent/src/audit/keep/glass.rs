@@ -9,8 +9,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-/// Longest time for which recording may be eased at once.
-pub const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// Longest time for which recording may be eased at once, in minutes.
+pub const MINUTES_MAX: u64 = 240;
 /// Longest reason or approver, in bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
 
@@ -36,7 +36,7 @@ pub enum GlassError {
     #[error("only root may ease recording, not user {0}")]
     NotRoot(u32),
     /// How long.
-    #[error("cannot ease recording for {0} minutes, expected 1 to 240")]
+    #[error("cannot ease recording for {0} minutes, expected 1 to {MINUTES_MAX}")]
     Minutes(u64),
     /// A text is empty or too long.
     #[error("{what} has {found} bytes, expected 1 to {TEXT_BYTES_MAX}")]
@@ -96,13 +96,19 @@ pub fn allowed(asked: &Asked<'_>, token: Token, eased: bool) -> Result<Duration,
             return Err(GlassError::Text { what, found: text.len() });
         }
     }
-    if asked.minutes == 0 || asked.minutes > LONGEST.as_secs() / 60 {
-        return Err(GlassError::Minutes(asked.minutes));
-    }
+    let lasts = lasting(asked.minutes)?;
     if eased {
         return Err(GlassError::Already);
     }
-    Ok(Duration::from_secs(asked.minutes * 60))
+    Ok(lasts)
+}
+
+/// How long so many minutes are, if they are not too many. Pure.
+pub fn lasting(minutes: u64) -> Result<Duration, GlassError> {
+    match minutes {
+        1..=MINUTES_MAX => Ok(Duration::from_secs(minutes * 60)),
+        _ => Err(GlassError::Minutes(minutes)),
+    }
 }
 
 /// Looks at the file that allows it.

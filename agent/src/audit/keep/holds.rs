@@ -75,7 +75,7 @@ impl Holds {
         let mut after = self.clone();
         match asked.action {
             HoldAction::Lift if !there => return Err(HoldError::Unknown(asked.name.clone())),
-            HoldAction::Lift => after.0.retain(|held| held.name != asked.name),
+            HoldAction::Lift => after.lift(&asked.name),
             HoldAction::Set if there => return Err(HoldError::Taken(asked.name.clone())),
             HoldAction::Set if self.0.len() >= HOLDS_MAX => return Err(HoldError::TooMany),
             HoldAction::Set => {
@@ -92,9 +92,30 @@ impl Holds {
         Ok(after)
     }
 
+    /// One of them.
+    pub fn named(&self, name: &str) -> Option<&Held> {
+        self.0.iter().find(|held| held.name == name)
+    }
+
+    /// Puts one in force, in place of one of that name.
+    pub fn put(&mut self, held: Held) {
+        self.lift(&held.name);
+        self.0.push(held);
+    }
+
+    /// One is no longer in force.
+    pub fn lift(&mut self, name: &str) {
+        self.0.retain(|held| held.name != name);
+    }
+
+    /// Those that are not among `others`.
+    pub fn missing_in<'h>(&'h self, others: &'h Self) -> impl Iterator<Item = &'h Held> {
+        self.0.iter().filter(|held| others.named(&held.name).is_none())
+    }
+
     /// The scope of one of them.
     pub fn scope_of(&self, name: &str) -> Option<&HoldScope> {
-        self.0.iter().find(|held| held.name == name).map(|held| &held.scope)
+        self.named(name).map(|held| &held.scope)
     }
 
     /// All of them, to be shown.
@@ -153,6 +174,20 @@ pub fn named(scope: &HoldScope) -> (&'static str, String) {
         HoldScope::Session(session) => ("session", session.clone()),
         HoldScope::Time { since_ns, until_ns } => ("time", format!("{since_ns}..{until_ns}")),
     }
+}
+
+/// What a hold's record keeps, by its scope and target: the opposite of [`named`].
+pub fn kept(scope: &str, target: &str) -> Option<HoldScope> {
+    let scope = match scope {
+        "all" => HoldScope::All,
+        "session" => HoldScope::Session(target.to_owned()),
+        "time" => {
+            let (since, until) = target.split_once("..")?;
+            HoldScope::Time { since_ns: since.parse().ok()?, until_ns: until.parse().ok()? }
+        }
+        _ => return None,
+    };
+    check(&scope).is_ok().then_some(scope)
 }
 
 fn check(scope: &HoldScope) -> Result<(), HoldError> {

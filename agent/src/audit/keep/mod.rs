@@ -14,13 +14,15 @@
 //! # State
 //!
 //! `keep.json` in the folder of the trail, replaced as a whole: the holds in force, and whether
-//! recording was eased. The log has a record of every change to it.
+//! recording was eased. The log has a record of every change to it, and is asked before anything is
+//! destroyed: a hold that the log names stays in force when `keep.json` has lost it.
 
 mod act;
 pub mod glass;
 pub mod holds;
 mod indexing;
 pub mod prune;
+mod recorded;
 mod segments;
 mod state;
 mod timer;
@@ -51,6 +53,8 @@ pub struct Care {
     folder: Folder,
     /// Held while something is carried out: one after the other.
     state: Mutex<State>,
+    /// Whether the log was asked for holds. Held while it is.
+    asked: Mutex<bool>,
 }
 
 /// Why something was not done.
@@ -115,6 +119,7 @@ impl Care {
             break_glass: audit.break_glass.clone(),
             folder,
             state: Mutex::new(state),
+            asked: Mutex::new(false),
         };
         care.end_easing_before()?;
         Ok(care)

@@ -66,6 +66,7 @@ impl Care {
     pub fn look(&self, now: WallNanos) {
         let done = [
             ("ending break-glass", self.end_easing(now, None)),
+            ("looking for holds", self.look_for_holds()),
             ("deleting values", self.drop_values(now)),
             ("pruning", self.prune_by_quota(now)),
         ];

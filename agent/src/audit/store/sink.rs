@@ -188,21 +188,19 @@ impl Sink {
         ticket: Ticket,
         limit: Duration,
     ) -> Option<Result<Recorded, NotRecorded>> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut cx = Context::from_waker(&waker);
-        let until = Instant::now() + limit;
-        loop {
-            match self.poll_durable(ticket, &mut cx) {
-                Poll::Ready(result) => return Some(result),
-                Poll::Pending => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    std::thread::park_timeout(left);
-                }
+        wait_within(limit, |cx| self.poll_durable(ticket, cx))
+    }
+
+    /// As [`Sink::durable_within`], for what must never happen without its record: `Ok` says that
+    /// it is on stable storage, also while a loss would be let pass.
+    pub fn kept_within(&self, ticket: Ticket, limit: Duration) -> Option<Result<(), NotRecorded>> {
+        wait_within(limit, |cx| {
+            let settled = self.tray.poll(ticket, cx);
+            if settled.is_pending() {
+                self.shared.hurry();
             }
-        }
+            settled
+        })
     }
 
     /// Whether what the record is about may happen, by the mode of its session: when the record is
@@ -316,6 +314,25 @@ impl Sink {
         match (result, self.shared.on_full()) {
             (Ok(()), _) | (Err(_), OnFull::Allow) => Ok(Recorded(())),
             (Err(error), OnFull::Block) => Err(error),
+        }
+    }
+}
+
+/// Polls from a thread that may sleep, for at most so long.
+fn wait_within<T>(limit: Duration, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let until = Instant::now() + limit;
+    loop {
+        match poll(&mut cx) {
+            Poll::Ready(value) => return Some(value),
+            Poll::Pending => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                std::thread::park_timeout(left);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::anchor_sql::AnchorSqlArgs;
 use super::moment::{Day, Moment, parse_day, parse_moment};
 use super::table::Column;
+use crate::audit::keep::glass;
 use crate::audit::search::{Process, Query, Relation, Session, SqlState, Words};
 use crate::config::DEFAULT_PATH;
 
@@ -397,8 +398,8 @@ pub struct BreakGlassArgs {
     /// Configuration file, which names the control socket
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub config: PathBuf,
-    /// How long
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    /// How long: 1 to 240
+    #[arg(long, value_name = "MINUTES", value_parser = parse_minutes)]
     pub minutes: u64,
     /// Why
     #[arg(long, value_name = "TEXT")]
@@ -417,4 +418,10 @@ pub struct ReindexArgs {
     /// All of them, also those that are there
     #[arg(long)]
     pub all: bool,
+}
+
+/// Minutes for which the agent would ease recording: what is too long is said before it is asked.
+fn parse_minutes(text: &str) -> Result<u64, String> {
+    let minutes = text.parse().map_err(|error| format!("not a number of minutes: {error}"))?;
+    glass::lasting(minutes).map(|_| minutes).map_err(|error| error.to_string())
 }
