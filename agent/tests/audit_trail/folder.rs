@@ -71,8 +71,7 @@ fn a_link_planted_for_any_file_is_refused_or_never_written_through() -> Result {
     }
     // What the next run builds on is not even read through a link.
     let twice = |name: &str| refused.iter().filter(|refused| refused.ends_with(name)).count() == 2;
-    for name in
-        ["lock", "identity.toml", "keys/host.key", "keys/host.vkey", "keys/values/host.key"]
+    for name in ["lock", "identity.toml", "keys/host.key", "keys/host.vkey", "keys/values/host.key"]
     {
         assert!(twice(name), "{name} is taken: {refused:?}");
     }

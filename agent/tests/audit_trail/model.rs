@@ -27,13 +27,17 @@ use crate::rig::{
 /// One thing that happens to a trail.
 #[derive(Clone, Debug)]
 enum Step {
-    Append { count: usize },
+    Append {
+        count: usize,
+    },
     /// A session with sealed values.
     Session,
     /// An orderly stop and a start.
     Restart,
     /// A start with what was on disk at one moment; with `torn`, half of a batch behind it.
-    Crash { torn: bool },
+    Crash {
+        torn: bool,
+    },
     Prune,
     /// Of the newest session.
     Shred,
@@ -209,8 +213,12 @@ fn tear(epoch: &Path) {
     let first = trail.pieces().last().expect("a segment").first;
     let path = trail.file(first, "log");
     let bytes = fs::read(&path).expect("a segment");
-    // A trailer may end with zeros: its frame is 48 bytes of payload behind 9.
-    let end = bytes.iter().rposition(|byte| *byte != 0).expect("a header") + 1;
+    // Frame by frame: a trailer may end with zeros.
+    let length = |at: usize| bytes[at..].first_chunk().map(|n| u32::from_be_bytes(*n));
+    let mut end = 512;
+    while let Some(payload @ 1..) = length(end) {
+        end += 9 + payload as usize;
+    }
     let file = fs::OpenOptions::new().write(true).open(&path).expect("writable");
     file.write_all_at(&[0, 0, 4, 0, 1, 2, 3, 4, 1, 0xa5, 0xa5], end as u64).expect("written");
 }

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use pgward::audit::keep::Care;
 use pgward::audit::schema::ACTOR;
-use pgward::audit::values::{
-    self, Held, Include, Party, SessionValues, Shown, ShownValue,
-};
+use pgward::audit::values::{self, Held, Include, Party, SessionValues, Shown, ShownValue};
 use pgward::audit::{
-    AuditRead, Beside, Class, Clear, Confidence, Encoded, EndReason, Excerpt, Intent, Now, Parameter,
-    Parameters, Put, Reach, SessionEnd, SessionId, SessionSeq, SessionStart, Sink, Stamp,
-    StatementKind, Text, TextState, Tier, Trail, TrailError, Value, What, Writers,
+    AuditRead, Beside, Class, Clear, Confidence, Encoded, EndReason, Excerpt, Intent, Now,
+    Parameter, Parameters, Put, Reach, SessionEnd, SessionId, SessionSeq, SessionStart, Sink,
+    Stamp, StatementKind, Text, TextState, Tier, Trail, TrailError, Value, What, Writers,
 };
 use pgward::config::{Audit, Config, ValueMode};
 use pgward::net::destinations::Destinations;
@@ -262,11 +260,7 @@ impl Session {
         self.put(&end, &[])
     }
 
-    fn put<'r>(
-        &mut self,
-        record: impl Into<pgward::audit::Record<'r>>,
-        values: &[u8],
-    ) -> Result {
+    fn put<'r>(&mut self, record: impl Into<pgward::audit::Record<'r>>, values: &[u8]) -> Result {
         let stamp = self.seq.stamp(Now::read());
         let put = self.sink.record_beside(Class::Ordinary, &stamp, record, values)?;
         self.seq.recorded(&put.leaf);

@@ -215,9 +215,7 @@ fn number_of(shown: &Value, kind: Kind) -> u64 {
     let text = || shown.as_str().expect("a text");
     match kind {
         Kind::Uint => shown.as_u64().expect("a number"),
-        Kind::Word(words) => {
-            words.iter().position(|word| *word == text()).expect("a word") as u64
-        }
+        Kind::Word(words) => words.iter().position(|word| *word == text()).expect("a word") as u64,
         Kind::Wall => {
             let time = humantime::parse_rfc3339(text()).expect("a time");
             let since = time.duration_since(std::time::UNIX_EPOCH).expect("behind 1970");
