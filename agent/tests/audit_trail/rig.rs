@@ -89,10 +89,13 @@ pub(crate) struct Kept {
     pub(crate) values: Option<Vec<u8>>,
 }
 
-/// All entries of the newest log in a folder.
+/// All entries that are left of the newest log in a folder.
 pub(crate) fn entries(directory: &Path) -> Vec<Kept> {
     let trail = pgward_verify::Trail::open(directory).expect("a trail");
-    let mut entries = trail.newest().expect("a log").entries();
+    let log = trail.newest().expect("a log");
+    // What was pruned is not missing.
+    let first = log.pieces().first().map_or(0, |piece| piece.first);
+    let mut entries = log.entries_from(first);
     let mut all = Vec::new();
     while let Some(record) = entries.next().expect("readable") {
         all.push(Kept {
