@@ -387,6 +387,15 @@ const CASES: &[Case] = &[
         1,
     ),
     case(10, "an outcome without an intent", events::outcome_alone, Class::OutcomeAlone, None, 1),
+    case(10, "the same, and other losses", events::intent_removed, Class::OutcomeAlone, None, 1),
+    case(
+        27,
+        "a lost intent, as records say",
+        events::intent_lost_on_record,
+        Class::OutcomeAlone,
+        None,
+        2,
+    ),
     case(
         3,
         "statements went before they were durable",
@@ -471,4 +480,11 @@ fn a_forked_anchor_anchors_nothing() {
     let epochs = entries::resigned().verify().epochs;
     assert_eq!(epochs[0].anchored, None);
     assert!(scene().verify().epochs[0].anchored.is_some());
+}
+
+/// A Parse that failed was never going to run anything: its outcome stands alone.
+#[test]
+fn a_message_that_runs_nothing_has_an_outcome_and_no_intent() {
+    let report = events::parse_failed().verify();
+    assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
 }

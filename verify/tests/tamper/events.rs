@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::log::{HOST, Log, SECOND, SPARE_BYTES, cosign, frame};
+use crate::log::{Field, HOST, Log, SECOND, SPARE_BYTES, cosign, frame};
 use crate::scene::{Scene, WITNESS, WITNESS_SEED, fill, sessions, with};
 
 pub(crate) fn running() -> Log {
@@ -208,6 +208,36 @@ pub(crate) fn outcome_alone() -> Scene {
     let mut log = Log::begin(1, &[]);
     let session = log.open();
     log.say(session, 7, &[(18, 0.into())]);
+    log.close(session);
+    log.stop();
+    Scene::new(log)
+}
+
+/// A statement without its intent, after a Parse that failed: that has none.
+fn intent_lost(losses: &[(u64, Field)]) -> Scene {
+    let mut log = Log::begin(1, &[]);
+    let session = log.open();
+    log.say(session, 7, &[(12, 3.into()), (13, 2.into())]);
+    log.say(session, 7, &[(12, 0.into())]);
+    log.close(session);
+    log.add(11, losses);
+    log.stop();
+    Scene::new(log)
+}
+
+pub(crate) fn intent_removed() -> Scene {
+    // Others were lost, not records of the log.
+    intent_lost(&[(88, 0.into()), (86, 1.into())])
+}
+
+pub(crate) fn intent_lost_on_record() -> Scene {
+    intent_lost(&[(88, 2.into()), (86, 1.into())])
+}
+
+pub(crate) fn parse_failed() -> Scene {
+    let mut log = Log::begin(1, &[]);
+    let session = log.open();
+    log.say(session, 7, &[(12, 3.into()), (13, 2.into())]);
     log.close(session);
     log.stop();
     Scene::new(log)
