@@ -230,6 +230,8 @@ fn check(bundle: &Bundle, policy: &Policy, findings: &mut Findings) {
             }
         }
     }
+    // What may have been lost is said outside of the session: here nothing explains a gap.
+    sessions.report_missing(0, findings);
     let (first, last) = (bundle.entries[0].0, bundle.entries[bundle.entries.len() - 1].0);
     let begins = Entry::decode(&bundle.entries[0].1)
         .is_ok_and(|entry| entry.event() == SESSION_START && entry.seq() == Some(0));

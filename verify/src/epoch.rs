@@ -573,11 +573,11 @@ impl Class {
 impl EpochSummary {
     fn add(&mut self, coverage: &Coverage) {
         self.counted = true;
-        self.seen += coverage.seen;
-        self.intercepted += coverage.intercepted;
-        self.refused += coverage.refused;
-        self.failed += coverage.failed;
-        self.allowed += coverage.allowed;
-        self.unexplained += coverage.unexplained;
+        self.seen = self.seen.saturating_add(coverage.seen);
+        self.intercepted = self.intercepted.saturating_add(coverage.intercepted);
+        self.refused = self.refused.saturating_add(coverage.refused);
+        self.failed = self.failed.saturating_add(coverage.failed);
+        self.allowed = self.allowed.saturating_add(coverage.allowed);
+        self.unexplained = self.unexplained.saturating_add(coverage.unexplained);
     }
 }

@@ -262,7 +262,13 @@ pub enum BadHeader {
     /// Bytes between the origin and the check sum.
     #[error("byte {0} must be zero")]
     Padding(usize),
+    /// No log becomes so long.
+    #[error("its first index is {0}, expected less than 2^62")]
+    Index(u64),
 }
+
+/// Indices are less: no log gets there, and sums of two of them and of sizes of files fit 64 bits.
+pub const INDEX_END: u64 = 1 << 62;
 
 /// Header of a raw segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +288,7 @@ impl SegmentHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let origin = origin(bytes, b"pgward segment 1", 64)?;
         Ok(Self {
-            first: be64(&bytes[16..]),
+            first: index(bytes)?,
             root: hash_at(bytes, 24),
             next_trailer: be64(&bytes[56..]),
             origin,
@@ -316,7 +322,7 @@ impl PackHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let origin = origin(bytes, b"pgward packed 01", 112)?;
         Ok(Self {
-            first: be64(&bytes[16..]),
+            first: index(bytes)?,
             entries: be32(&bytes[24..]),
             bundles: be32(&bytes[28..]),
             root_before: hash_at(bytes, 32),
@@ -341,8 +347,15 @@ impl ValuesHeader {
     /// Reads the first 512 bytes of a `.values`.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let origin = origin(bytes, b"pgward values 01", 24)?;
-        Ok(Self { first: be64(&bytes[16..]), origin })
+        Ok(Self { first: index(bytes)?, origin })
     }
+}
+
+/// The index behind the magic bytes of a header.
+fn index(bytes: &[u8]) -> Result<u64, BadHeader> {
+    Some(be64(&bytes[16..]))
+        .filter(|first| *first < INDEX_END)
+        .ok_or(BadHeader::Index(be64(&bytes[16..])))
 }
 
 /// Checks a header as a whole and reads its origin, whose length lies at `at`.

@@ -259,17 +259,19 @@ impl Facts {
             );
         }
         if let Some((before, at)) = self.coverage.get(&ledger) {
-            let pairs = [
-                (before.seen, now.seen),
-                (before.intercepted, now.intercepted),
-                (before.refused, now.refused),
-                (before.failed, now.failed),
-                (before.allowed, now.allowed),
+            let columns = [
+                ("seen", before.seen, now.seen),
+                ("intercepted", before.intercepted, now.intercepted),
+                ("refused", before.refused, now.refused),
+                ("failed", before.failed, now.failed),
+                ("allowed unseen", before.allowed, now.allowed),
             ];
-            if pairs.iter().any(|(before, now)| now < before) {
+            if let Some((name, then, now)) = columns.iter().find(|(_, then, now)| now < then) {
                 report(
                     Class::ConnectUnexplained,
-                    format!("the counts are smaller than those of record {at}: they only grow"),
+                    format!(
+                        "{now} connections {name}, but {then} in record {at}: counts only grow"
+                    ),
                 );
             }
         }
@@ -293,7 +295,7 @@ impl Facts {
         };
         let new_run = match (before.boot, now.boot) {
             // A reboot; recovery or agent_start follow.
-            (Some(before), Some(now)) => now + 60_000_000_000 < before,
+            (Some(before), Some(now)) => now.saturating_add(60_000_000_000) < before,
             (Some(_) | None, Some(_) | None) => false,
         };
         if before.number != now.number || new_run {
@@ -301,7 +303,7 @@ impl Facts {
             return;
         }
         let expected = match (before.boot, now.boot) {
-            (Some(then), Some(boot)) => (before.time + boot).saturating_sub(then),
+            (Some(then), Some(boot)) => before.time.saturating_add(boot).saturating_sub(then),
             (Some(_) | None, Some(_) | None) => before.time,
         };
         if now.time.saturating_add(STEP_NS) < expected {

@@ -280,9 +280,10 @@ impl Seals {
             }
             return;
         };
-        if number != last.number + 1 {
-            let what = if number > last.number + 1 {
-                format!("{} seals were removed", number - last.number - 1)
+        let expected = last.number.saturating_add(1);
+        if number != expected {
+            let what = if number > expected {
+                format!("{} seals were removed", number - expected)
             } else {
                 "a seal is there twice, or the order was changed".to_owned()
             };

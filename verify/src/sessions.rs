@@ -215,7 +215,7 @@ impl Sessions {
     }
 
     /// Reports records that are not there, in the light of how many are said to be lost.
-    fn report_missing(&mut self, lost: u64, findings: &mut Findings) {
+    pub(crate) fn report_missing(&mut self, lost: u64, findings: &mut Findings) {
         let records = self.missing.iter().fold(0_u64, |sum, one| sum.saturating_add(one.records));
         let explained = records <= lost;
         for Missing { finding, .. } in self.missing.drain(..) {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::frame::INDEX_END;
 use crate::pack::Pack;
 use crate::segment::{Segment, read_header};
 use crate::values::ValuesFile;
@@ -409,7 +410,7 @@ pub(crate) fn segment_name(name: &str) -> Option<(u64, Form)> {
         "index" => Form::Index,
         _ => return None,
     };
-    Some((digits.parse().ok()?, form))
+    Some((digits.parse().ok().filter(|first| *first < INDEX_END)?, form))
 }
 
 /// Names in a folder, sorted; names that are no text are shown as such.

@@ -209,7 +209,7 @@ impl Check<'_> {
                     raw.good_end = frame.end();
                 }
                 None => {
-                    self.next_trailer = self.next_trailer.map(|number| number + 1);
+                    self.next_trailer = self.next_trailer.map(|number| number.saturating_add(1));
                     let finding = Finding::new(
                         Class::FrameDamaged,
                         "a trailer is damaged: bit rot or a careless edit; the records before it \

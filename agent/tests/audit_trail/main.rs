@@ -3,5 +3,6 @@
 
 mod folder;
 mod model;
+mod past;
 mod rig;
 mod shred;

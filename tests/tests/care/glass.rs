@@ -255,6 +255,9 @@ fn while_the_glass_is_broken_sessions_go_on_and_what_is_lost_is_told() -> Result
     ensure!(by("the agent was restarted"), "{ends:?}");
     let status = pgward(&stage.scene.agent, &["status"])?;
     ensure!(!status.out.contains("BREAK-GLASS"), "{status:?}");
+    let report = untampered(&options(stage.trail())?)?;
+    assert_eq!((report.verdict.exit_code(), count(&report, "break-glass") > 0), (2, true));
+    ensure!(count(&report, "records-lost") > 0, "{:?}", report.classes);
     stage.scene.agent.finish()
 }
 
@@ -273,5 +276,8 @@ fn where_losses_are_allowed_sessions_go_on_without_a_window() -> Result {
     let lost = stage.losses()?;
     ensure!(lost >= 100, "{lost} records lost");
     stage.goes_on(1)?;
+    let report = untampered(&options(stage.trail())?)?;
+    assert_eq!(report.verdict.exit_code(), 2, "{:?}", report.findings);
+    ensure!(count(&report, "records-lost") > 0, "{:?}", report.classes);
     stage.scene.agent.finish()
 }

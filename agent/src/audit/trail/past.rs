@@ -1,6 +1,7 @@
 //! What the log says of the runs before.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use pgward_verify::cbor::{Entry, Value};
@@ -12,9 +13,10 @@ use crate::audit::ledger::{Coverage, HooksAction, LastHooks, Named, Previous, Se
 use crate::audit::schema::{EventKind, f};
 use crate::audit::time::WallNanos;
 
-/// Segments that are looked at for the account of connects, from the newest: one comes every minute
-/// while there are connects. Without one the ledger says that the trail is missing.
-const SEGMENTS_MAX: usize = 8;
+/// Segments that are looked at for the last word about hooks, from the newest: it may be as old as
+/// the run. An account of connects comes every minute while there are some, and is looked for until
+/// it is found: without one the ledger would begin anew.
+const HOOKS_SEGMENTS_MAX: usize = 8;
 
 /// What a run goes on from.
 #[derive(Debug, Default)]
@@ -32,23 +34,30 @@ pub(super) struct Past {
 pub(super) fn read(directory: &Path, epoch: u64, size: u64) -> Result<Past, ReadError> {
     let epoch = Epoch::open(directory.join(format!("epoch-{epoch}")), epoch)?;
     let pieces = epoch.pieces();
-    let mut found = Past::default();
-    for back in 1..=pieces.len().min(SEGMENTS_MAX) {
-        let from = pieces[pieces.len() - back].first;
-        found = read_from(&epoch, from)?;
-        if found.previous.coverage.is_some() && found.hooks.is_some() {
+    let (mut from, mut end) = (0, u64::MAX);
+    let (mut coverage, mut hooks) = (false, false);
+    for (back, piece) in (1..).zip(pieces.iter().rev()) {
+        let past = read_range(&epoch, piece.first..end)?;
+        coverage |= past.previous.coverage.is_some();
+        hooks |= past.hooks.is_some();
+        (from, end) = (piece.first, piece.first);
+        if coverage && (hooks || back >= HOOKS_SEGMENTS_MAX) {
             break;
         }
     }
+    let mut found = read_range(&epoch, from..u64::MAX)?;
     found.seal = last_seal(&epoch, size)?;
     Ok(found)
 }
 
-fn read_from(epoch: &Epoch, from: u64) -> Result<Past, ReadError> {
+fn read_range(epoch: &Epoch, range: Range<u64>) -> Result<Past, ReadError> {
     let mut past = Past::default();
     let mut boot_id = String::new();
-    let mut entries = epoch.entries_from(from);
+    let mut entries = epoch.entries_from(range.start);
     while let Some(record) = entries.next()? {
+        if record.index >= range.end {
+            break;
+        }
         // What does not decode is for `verify` to report; nothing is concluded from it.
         if let Ok(entry) = Entry::decode(record.bytes) {
             past.note(&entry, &mut boot_id);
