@@ -298,7 +298,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         warn!(error = %chain(&error), "break-glass was not recorded as over");
     }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
-    if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
+    if let Err(error) = sink.record_closing(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
     }
     drop(sink);
@@ -385,7 +385,7 @@ impl Main<'_> {
             actor: None::<&Encoded>,
             detail: detail.as_deref(),
         };
-        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
+        if let Err(error) = self.sink.record_closing(&Stamp::agent(Now::read()), &record) {
             warn!(%error, "namespace change not recorded");
         }
         if cookie == self.namespaces.own_cookie()
@@ -422,9 +422,10 @@ fn record_start(
         memory_locked: trail.memory_locked(),
     };
     let sink = trail.sink();
-    sink.record(&Stamp::agent(Now::read()), &start)?;
+    // Also with a quota that is used up: without an agent nobody could make room.
+    sink.record_closing(&Stamp::agent(Now::read()), &start)?;
     let load = ConfigLoad { config_sha256: &digest };
-    let put = sink.record(&Stamp::agent(Now::read()), &load)?;
+    let put = sink.record_closing(&Stamp::agent(Now::read()), &load)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
 }
