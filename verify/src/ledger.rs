@@ -11,6 +11,8 @@ const VERSION: u64 = 1;
 const EVENT_MAX: u64 = 31;
 /// `async` in field 200.
 const ASYNC: u64 = 3;
+/// Field 88: records of the log itself were lost, or may be.
+const LOST_RECORDS: std::ops::RangeInclusive<u64> = 2..=3;
 /// Most connects whose numbers are remembered.
 const CONNECTS_MAX: usize = 1 << 24;
 /// Wall time may differ this much from what time since boot says before it counts as a step.
@@ -84,6 +86,8 @@ pub(crate) struct Facts {
     pub(crate) values_pruned: Vec<Range>,
     /// Failures to record.
     pub(crate) failures: Vec<u64>,
+    /// Records of this log that are said to be lost.
+    pub(crate) lost: u64,
     /// Redactions: the entry, its scope and its target.
     pub(crate) redactions: Vec<(u64, String, Vec<u8>)>,
     /// Numbers of connects by ledger, with the largest of each.
@@ -142,10 +146,18 @@ impl Facts {
                     count.unwrap_or(1)
                 ),
             ),
-            11 => report(
-                Class::RecordsLost,
-                format!("{} events were lost before they could be recorded", count.unwrap_or(1)),
-            ),
+            11 => {
+                if entry.uint(88).is_some_and(|source| LOST_RECORDS.contains(&source)) {
+                    self.lost = self.lost.saturating_add(count.unwrap_or(1));
+                }
+                report(
+                    Class::RecordsLost,
+                    format!(
+                        "{} events were lost before they could be recorded",
+                        count.unwrap_or(1)
+                    ),
+                );
+            }
             17 => self.covered(entry, index, &mut report),
             18 => {
                 if let Some(step) = entry.uint(146).filter(|step| *step > 0) {
@@ -166,15 +178,7 @@ impl Facts {
                     Some((bytes, *entry.array(124)?, entry.text(125)?.to_owned()))
                 }),
             }),
-            23 => {
-                self.failures.push(index);
-                if let Some(count) = count.filter(|count| *count > 0) {
-                    report(
-                        Class::RecordsLost,
-                        format!("{count} records were not written while recording failed"),
-                    );
-                }
-            }
+            23 => self.failures.push(index),
             25 => report(
                 Class::BreakGlass,
                 format!(

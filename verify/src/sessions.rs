@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::cbor::{Entry, SessionId};
-use crate::findings::{Class, Finding, Findings};
+use crate::findings::{Class, Finding, Findings, Severity};
 use crate::merkle::Hash;
 
 pub(crate) const SESSION_START: u64 = 3;
@@ -24,12 +24,25 @@ pub(crate) struct Sessions {
     ended: HashSet<SessionId>,
     /// Entries before were pruned or are missing: sessions may begin in the middle.
     partial: bool,
+    missing: Vec<Missing>,
     /// Sessions with sealed values.
     pub(crate) sealed: HashMap<SessionId, Sealed>,
     /// Sessions that have ended, and all intents and outcomes.
     pub(crate) count: u64,
     pub(crate) intents: u64,
     pub(crate) unknown: u64,
+}
+
+/// Field 12 of a statement: messages of these kinds run nothing, so that they have no intent. Their
+/// outcome describes them when they fail: Parse, Bind, Describe, Close.
+const RUNS_NOTHING: std::ops::RangeInclusive<u64> = 3..=6;
+/// Most records that may prove to be lost which are kept for the end.
+const MISSING_MAX: usize = 10_000;
+
+/// Records that are not there. Tampering, unless records say that so many were lost.
+struct Missing {
+    records: u64,
+    finding: Finding,
 }
 
 /// What is known of a session whose values are sealed.
@@ -61,8 +74,13 @@ impl Sessions {
         findings: &mut Findings,
     ) {
         let (Some(id), Some(seq)) = (entry.session(), entry.seq()) else { return };
-        let mut report = |class, sentence: String| {
-            findings.add(Finding::new(class, sentence).entries(index, index + 1).sessions([id]));
+        let finding = |class, sentence: String| {
+            Finding::new(class, sentence).entries(index, index + 1).sessions([id])
+        };
+        let mut report = |class, sentence: String| findings.add(finding(class, sentence));
+        let missing = &mut self.missing;
+        let mut miss = |records, class, sentence: String| {
+            missing.push(Missing { records, finding: finding(class, sentence) });
         };
         let event = entry.event();
         let session = match self.open.get_mut(id) {
@@ -77,7 +95,8 @@ impl Sessions {
                 }
                 let begins = seq == 0 && event == SESSION_START;
                 if !begins && !self.partial {
-                    report(
+                    miss(
+                        seq.max(1),
                         Class::SessionGap,
                         format!(
                             "the first record of the session is number {seq} (event {event}), \
@@ -100,14 +119,15 @@ impl Sessions {
         };
         if seq != session.next {
             let next = session.next;
-            report(
-                Class::SessionGap,
-                if seq > next {
-                    format!("numbers {next} to {} of the session are missing", seq - 1)
-                } else {
-                    format!("number {seq} of the session is there again; {next} was expected")
-                },
-            );
+            if seq > next {
+                let sentence = format!("numbers {next} to {} of the session are missing", seq - 1);
+                miss(seq - next, Class::SessionGap, sentence);
+            } else {
+                report(
+                    Class::SessionGap,
+                    format!("number {seq} of the session is there again; {next} was expected"),
+                );
+            }
             session.broken = true;
         } else if seq > 0 && event == SESSION_START {
             report(Class::SessionGap, format!("the session begins again at number {seq}"));
@@ -132,7 +152,9 @@ impl Sessions {
                         format!("number {seq} is the outcome of {intent}, which is no open intent"),
                     ),
                 },
-                None => report(
+                None if entry.uint(12).is_some_and(|kind| RUNS_NOTHING.contains(&kind)) => {}
+                None => miss(
+                    1,
                     Class::OutcomeAlone,
                     format!("number {seq} is an outcome that names no intent"),
                 ),
@@ -147,6 +169,9 @@ impl Sessions {
             let ended = self.open.remove(id);
             self.unknown += ended.map_or(0, |session| session.intents.len() as u64);
             self.ended.insert(*id);
+        }
+        if self.missing.len() > MISSING_MAX {
+            self.report_missing(0, findings);
         }
     }
 
@@ -189,8 +214,22 @@ impl Sessions {
         self.open.values().map(|session| session.intents.len() as u64).sum()
     }
 
-    /// Says which sessions are open at the end. `stopped`: the log ends with a stop.
-    pub(crate) fn finish(&mut self, stopped: bool, findings: &mut Findings) {
+    /// Reports records that are not there, in the light of how many are said to be lost.
+    fn report_missing(&mut self, lost: u64, findings: &mut Findings) {
+        let records = self.missing.iter().fold(0_u64, |sum, one| sum.saturating_add(one.records));
+        let explained = records <= lost;
+        for Missing { finding, .. } in self.missing.drain(..) {
+            findings.add(match explained {
+                true => finding.weighing(Severity::Incomplete),
+                false => finding,
+            });
+        }
+    }
+
+    /// Says what is missing, and which sessions are open at the end. `stopped`: the log ends with a
+    /// stop; `lost`: so many records were lost, as records say.
+    pub(crate) fn finish(&mut self, stopped: bool, lost: u64, findings: &mut Findings) {
+        self.report_missing(lost, findings);
         let ids = self.open_ids();
         if let (Some(first), Some(last)) = (ids.first(), ids.iter().map(|id| id.2).max()) {
             let (class, what) = if stopped {

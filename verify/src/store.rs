@@ -64,7 +64,7 @@ impl ReadError {
         Self::Damaged { path: path.to_owned(), offset, what: what.into() }
     }
 
-    fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }

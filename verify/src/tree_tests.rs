@@ -57,7 +57,7 @@ fn an_entry_forged_together_with_its_tile_is_found_at_every_size() {
     let all: Vec<Hash> = (0..70_000u64).map(|index| leaf_hash(&index.to_be_bytes())).collect();
     let mut edge = Edge::default();
     let mut sizes: Vec<usize> = (1..=2000).collect();
-    sizes.extend([65_536, 65_537, 70_000]);
+    sizes.extend([65_535, 65_536, 65_537, 65_792, 70_000]);
     for size in sizes {
         while edge.size() < size as u64 {
             edge.push(all[edge.size() as usize]);
@@ -108,4 +108,24 @@ fn hashes_of_higher_levels_are_compared_too() {
     levels[1][77][5] ^= 1;
     write_tiles(folder.path(), &levels);
     assert_eq!(found(folder.path(), &all, root), [Class::TileAltered]);
+}
+
+/// A bit in each byte of a tile, at another place each time.
+#[test]
+fn no_flipped_bit_of_a_tile_passes() {
+    let all: Vec<Hash> = (0..256u64).map(|index| leaf_hash(&index.to_be_bytes())).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let levels = levels(&all);
+    write_tiles(folder.path(), &levels);
+    assert_eq!(found(folder.path(), &all, levels[1][0]), []);
+    let file = folder.path().join(path(0, 0));
+    let mut bytes = fs::read(&file).expect("a tile");
+    assert_eq!(bytes.len(), 8192);
+    for at in 0..bytes.len() {
+        let bit = 1 << (at % 8);
+        bytes[at] ^= bit;
+        fs::write(&file, &bytes).expect("written");
+        bytes[at] ^= bit;
+        assert_eq!(found(folder.path(), &all, levels[1][0]), [Class::TileAltered], "byte {at}");
+    }
 }

@@ -14,6 +14,7 @@ mod lint;
 mod run;
 mod scratch;
 mod setup;
+mod shown;
 mod test;
 mod tidy;
 

@@ -1,5 +1,5 @@
-//! What the compiler can't guard: absences between modules, length of files, commands that documents name, words that
-//! belong to one machine.
+//! What the compiler can't guard: absences between modules, length of files, commands and tests that documents name,
+//! words that belong to one machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
 use crate::run::{Steps, cargo, command, probe, root, run, say, stdout, target};
+use crate::shown::named_tests;
 
 /// Longer files are named, for somebody to ask whether each still holds one idea.
 const LINES_MAX: usize = 650;
@@ -87,12 +88,13 @@ pub(crate) fn tidy() -> Result<()> {
     steps.step("absences", || absences(&files));
     steps.step("words", || words(&files));
     steps.step("commands in documents", || commands(&files));
+    steps.step("tests in documents", || named_tests(&files));
     long_files(&files)?;
     steps.finish()
 }
 
 /// Files that git knows or would add, relative to the top folder.
-fn tracked() -> Result<Vec<PathBuf>> {
+pub(crate) fn tracked() -> Result<Vec<PathBuf>> {
     let list =
         stdout(command("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
     // Listed still when removed and not yet committed.
@@ -224,7 +226,7 @@ impl Program {
 }
 
 /// Pieces of code in Markdown: lines of fenced blocks, and what stands between single backticks.
-fn code_of_markdown(text: &str) -> Vec<&str> {
+pub(crate) fn code_of_markdown(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut fenced = false;
     for line in text.lines() {
@@ -266,7 +268,7 @@ fn long_files(files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &Path) -> Result<String> {
+pub(crate) fn read(file: &Path) -> Result<String> {
     fs::read_to_string(root().join(file)).with_context(|| format!("reading {}", file.display()))
 }
 

@@ -34,7 +34,7 @@ impl Check<'_> {
         let root = self.tree.root();
         self.tree.finish(self.findings);
         self.seals.finish(size, now, self.findings);
-        self.sessions.finish(self.seals.ended(), self.findings);
+        self.sessions.finish(self.seals.ended(), self.facts.lost, self.findings);
         for (index, finding) in std::mem::take(&mut self.cut_off) {
             // A recovery nearby says why they have no end.
             let recoveries = &self.facts.recoveries;

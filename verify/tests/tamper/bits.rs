@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pgward_verify::{Severity, Verdict};
+use pgward_verify::{EpochSummary, Severity, Verdict};
 
 use crate::log::Log;
 use crate::scene::{Scene, fill};
@@ -116,6 +116,36 @@ fn no_flipped_bit_of_a_trail_with_tiles_passes() {
     log.stop();
     log.packed = vec![0];
     flip_all(&Scene::new(log), 307);
+}
+
+/// The files beside the log: keys of values, files that are made ahead, bytes that were put aside.
+/// Whatever is flipped in them, the log is read as it is.
+#[test]
+fn no_flipped_bit_beside_the_log_changes_what_is_read_of_it() {
+    let scene = crate::values::untouched();
+    let ahead = [scene.epoch().join("next.log"), scene.epoch().join("reserve")];
+    for path in &ahead {
+        fs::write(path, [0; 600]).expect("a file");
+    }
+    let whole = scene.verify();
+    assert_eq!(whole.verdict, Verdict::Intact, "{:?}", whole.findings);
+    for path in files(&scene.trail()) {
+        let keys = path.extension().is_some_and(|form| form == "keys");
+        if !keys && !ahead.contains(&path) {
+            continue;
+        }
+        let mut bytes = fs::read(&path).expect("a file");
+        for bit in (0..bytes.len() * 8).step_by(11) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bytes).expect("a file");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (report, case) = (scene.verify(), format!("bit {bit} of {}", path.display()));
+            assert_ne!(report.verdict, Verdict::Intact, "{case}");
+            let read = |epochs: &[EpochSummary]| (epochs[0].entries, epochs[0].root.clone());
+            assert_eq!(read(&report.epochs), read(&whole.epochs), "{case}");
+        }
+        fs::write(&path, &bytes).expect("a file");
+    }
 }
 
 /// Row 1 for whole bytes that are cut off at the end of any file.

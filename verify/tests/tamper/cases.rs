@@ -252,6 +252,38 @@ const CASES: &[Case] = &[
         None,
         2,
     ),
+    case(
+        32,
+        "the clock is set back by an hour, a record says so",
+        events::clock_set_back,
+        Class::ClockStep,
+        None,
+        2,
+    ),
+    case(
+        32,
+        "the same: what came before claims to be later than the witness saw it",
+        events::clock_set_back,
+        Class::ClockAhead,
+        Some((0, 6)),
+        2,
+    ),
+    case(
+        32,
+        "the clock is set forward by an hour, a record says so",
+        events::clock_set_forward,
+        Class::ClockStep,
+        None,
+        0,
+    ),
+    case(
+        32,
+        "a start in 1970 and the time that comes later, a record says so",
+        events::clock_from_1970,
+        Class::ClockStep,
+        None,
+        0,
+    ),
     case(34, "a key is erased without a record", values::shredded, Class::KeyErased, None, 1),
     case(34, "the key of a day is erased", values::day_shredded, Class::KeyErased, None, 1),
     case(34, "the key of a person is erased", values::person_shredded, Class::KeyErased, None, 1),
@@ -267,6 +299,22 @@ const CASES: &[Case] = &[
         0,
     ),
     case(33, "a day is shredded, a record says so", values::day_redacted, Class::Redacted, None, 0),
+    case(
+        33,
+        "a person is shredded, a record says so",
+        values::person_redacted,
+        Class::Redacted,
+        None,
+        0,
+    ),
+    case(
+        34,
+        "another session has a record",
+        values::other_session_shredded,
+        Class::KeyErased,
+        None,
+        1,
+    ),
     case(
         34,
         "values are deleted without a record",
@@ -339,6 +387,15 @@ const CASES: &[Case] = &[
         1,
     ),
     case(10, "an outcome without an intent", events::outcome_alone, Class::OutcomeAlone, None, 1),
+    case(10, "the same, and other losses", events::intent_removed, Class::OutcomeAlone, None, 1),
+    case(
+        27,
+        "a lost intent, as records say",
+        events::intent_lost_on_record,
+        Class::OutcomeAlone,
+        None,
+        2,
+    ),
     case(
         3,
         "statements went before they were durable",
@@ -423,4 +480,11 @@ fn a_forked_anchor_anchors_nothing() {
     let epochs = entries::resigned().verify().epochs;
     assert_eq!(epochs[0].anchored, None);
     assert!(scene().verify().epochs[0].anchored.is_some());
+}
+
+/// A Parse that failed was never going to run anything: its outcome stands alone.
+#[test]
+fn a_message_that_runs_nothing_has_an_outcome_and_no_intent() {
+    let report = events::parse_failed().verify();
+    assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::log::{Log, SECOND, SPARE_BYTES, cosign, frame};
+use crate::log::{Field, HOST, Log, SECOND, SPARE_BYTES, cosign, frame};
 use crate::scene::{Scene, WITNESS, WITNESS_SEED, fill, sessions, with};
 
 pub(crate) fn running() -> Log {
@@ -42,6 +42,35 @@ pub(crate) fn clock_back() -> Scene {
     log.close(session);
     log.stop();
     Scene::new(log)
+}
+
+/// The clock is set while a session lasts, and a record says so.
+fn clock_set(mut log: Log, to: impl FnOnce(u64) -> u64) -> Scene {
+    let session = log.open();
+    log.query(session, "select 1");
+    let shown = log.time;
+    log.time = to(shown);
+    log.clock = 2;
+    let step = log.time.abs_diff(shown);
+    let back = log.time < shown;
+    log.add(18, &[(140, 2.into()), (146, step.into()), (147, back.into()), (149, shown.into())]);
+    log.query(session, "select 2");
+    log.close(session);
+    log.stop();
+    Scene::new(log)
+}
+
+pub(crate) fn clock_set_back() -> Scene {
+    clock_set(Log::begin(1, &[]), |shown| shown - 3600 * SECOND)
+}
+
+pub(crate) fn clock_set_forward() -> Scene {
+    clock_set(Log::begin(1, &[]), |shown| shown + 3600 * SECOND)
+}
+
+/// The machine starts in 1970 and hears the time later.
+pub(crate) fn clock_from_1970() -> Scene {
+    clock_set(Log::begin_at(7 * SECOND, HOST, 1, 1, &[]), |_| 1_760_000_000 * SECOND)
 }
 
 pub(crate) fn clock_ahead() -> Scene {
@@ -179,6 +208,36 @@ pub(crate) fn outcome_alone() -> Scene {
     let mut log = Log::begin(1, &[]);
     let session = log.open();
     log.say(session, 7, &[(18, 0.into())]);
+    log.close(session);
+    log.stop();
+    Scene::new(log)
+}
+
+/// A statement without its intent, after a Parse that failed: that has none.
+fn intent_lost(losses: &[(u64, Field)]) -> Scene {
+    let mut log = Log::begin(1, &[]);
+    let session = log.open();
+    log.say(session, 7, &[(12, 3.into()), (13, 2.into())]);
+    log.say(session, 7, &[(12, 0.into())]);
+    log.close(session);
+    log.add(11, losses);
+    log.stop();
+    Scene::new(log)
+}
+
+pub(crate) fn intent_removed() -> Scene {
+    // Others were lost, not records of the log.
+    intent_lost(&[(88, 0.into()), (86, 1.into())])
+}
+
+pub(crate) fn intent_lost_on_record() -> Scene {
+    intent_lost(&[(88, 2.into()), (86, 1.into())])
+}
+
+pub(crate) fn parse_failed() -> Scene {
+    let mut log = Log::begin(1, &[]);
+    let session = log.open();
+    log.say(session, 7, &[(12, 3.into()), (13, 2.into())]);
     log.close(session);
     log.stop();
     Scene::new(log)

@@ -71,6 +71,7 @@ pub(crate) enum Field {
     Uint(u64),
     Bytes(Vec<u8>),
     Text(String),
+    Flag(bool),
 }
 
 impl From<u64> for Field {
@@ -81,6 +82,11 @@ impl From<u64> for Field {
 impl From<&str> for Field {
     fn from(value: &str) -> Self {
         Self::Text(value.to_owned())
+    }
+}
+impl From<bool> for Field {
+    fn from(value: bool) -> Self {
+        Self::Flag(value)
     }
 }
 impl<const N: usize> From<[u8; N]> for Field {
@@ -103,6 +109,7 @@ pub(crate) fn encode(fields: &BTreeMap<u64, Field>) -> Vec<u8> {
             Field::Uint(value) => to.u64(*value).map(drop),
             Field::Bytes(value) => to.bytes(value).map(drop),
             Field::Text(value) => to.str(value).map(drop),
+            Field::Flag(value) => to.bool(*value).map(drop),
         }
         .expect("memory");
     }
@@ -148,6 +155,17 @@ impl Log {
     }
 
     pub(crate) fn begin_as(name: &str, host: u8, epoch: u64, extra: &[(u64, Field)]) -> Self {
+        Self::begin_at(1_760_000_000 * SECOND, name, host, epoch, extra)
+    }
+
+    /// The same with a clock that shows `time`.
+    pub(crate) fn begin_at(
+        time: u64,
+        name: &str,
+        host: u8,
+        epoch: u64,
+        extra: &[(u64, Field)],
+    ) -> Self {
         let mut log = Self {
             origin: format!("{name}/{epoch}"),
             epoch,
@@ -157,7 +175,7 @@ impl Log {
             batches: Vec::new(),
             segments: Vec::new(),
             packed: Vec::new(),
-            time: 1_760_000_000 * SECOND,
+            time,
             boot: 5000 * SECOND,
             clock: 1,
             tree: Stack::default(),

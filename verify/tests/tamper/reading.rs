@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pgward_verify::{Class, Entry, ReadError, Severity, Trail, Verdict};
+use pgward_verify::{Class, Entry, ReadError, Severity, Trail, Verdict, verify_dir_with};
 
 use crate::log::{Log, SPARE_BYTES, frame};
 use crate::scene::{Scene, fill, sessions};
@@ -155,4 +155,27 @@ fn a_batch_that_is_being_written_is_not_seen_yet() {
     let lock = fs::File::open(scene.trail().join("lock")).expect("a file");
     lock.lock().expect("a lock");
     assert_eq!(scene.verify().verdict, Verdict::Intact, "{:?}", scene.verify().findings);
+}
+
+/// The agent packs a segment while it is checked: the raw form goes once the packed one is there.
+#[test]
+fn a_segment_that_is_packed_meanwhile_is_no_finding() {
+    let mut log = sessions(120);
+    let end = |near: u64| *log.batches.iter().find(|end| **end >= near).expect("a batch");
+    log.segments = vec![end(300), end(500)];
+    let second = log.segments[0];
+    let scene = Scene::new(log.clone());
+    log.packed = vec![second];
+    let packed = Scene::new(log);
+    let mut done = false;
+    let report = verify_dir_with(&scene.options, &mut |_| {
+        if !done {
+            fs::copy(packed.segment(second, "pack"), scene.segment(second, "pack")).expect("ours");
+            fs::remove_file(scene.segment(second, "log")).expect("ours");
+            done = true;
+        }
+    })
+    .expect("it can be checked");
+    assert!(done && !scene.segment(second, "log").exists());
+    assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
 }

@@ -1,4 +1,4 @@
-//! Rows 34 and 36: sealed values and their keys.
+//! Rows 33, 34 and 36: sealed values and their keys.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
@@ -71,7 +71,7 @@ fn redact(log: &mut Log, scope: &str, target: &str) {
     log.add(27, &[(170, scope.into()), (171, target.into())]);
 }
 
-fn untouched() -> Scene {
+pub(crate) fn untouched() -> Scene {
     with_keys(|_| {}, |log| Keys::new(log, 1).slot(1, 1, &log.id(0)))
 }
 
@@ -127,6 +127,21 @@ pub(crate) fn session_redacted() -> Scene {
 pub(crate) fn day_redacted() -> Scene {
     let day = |log: &Log| Keys::new(log, 2).date();
     with_keys(|log| redact(log, "day", &day(log)), |log| Keys::new(log, 2).slot(1, 1, &log.id(0)))
+}
+
+pub(crate) fn person_redacted() -> Scene {
+    with_keys(
+        |log| redact(log, "subject", "a person"),
+        |log| Keys::new(log, 1).slot(1, 1, &log.id(0)).slot(2, 2, &[7; 32]),
+    )
+}
+
+/// A session was shredded with a record, and another one without.
+pub(crate) fn other_session_shredded() -> Scene {
+    with_keys(
+        |log| redact(log, "session", &"9".repeat(32)),
+        |log| Keys::new(log, 1).slot(2, 1, &log.id(0)),
+    )
 }
 
 /// What explains the key of a session was pruned with the session.

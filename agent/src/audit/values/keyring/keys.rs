@@ -61,6 +61,14 @@ pub enum KeysError {
         /// Its permission bits.
         mode: u32,
     },
+    /// It has a second name: who holds that one has the key.
+    #[error("`{}` has {links} names, expected 1", path.display())]
+    HostKeyLinked {
+        /// The file.
+        path: PathBuf,
+        /// Its names.
+        links: u64,
+    },
     /// It holds something else.
     #[error("`{}` does not hold 64 hexadecimal digits", path.display())]
     HostKeyMalformed {
@@ -318,9 +326,13 @@ pub(super) fn options() -> OpenOptions {
 fn read_host_key(path: &Path) -> Result<Key, KeysError> {
     let at = |doing| move |source| KeysError::File { doing, path: path.into(), source };
     let file = options().read(true).open(path).map_err(at("open"))?;
-    let mode = file.metadata().map_err(at("look at"))?.mode() & 0o7777;
+    let found = file.metadata().map_err(at("look at"))?;
+    let mode = found.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeysError::HostKeyOpen { path: path.into(), mode });
+    }
+    if found.nlink() != 1 {
+        return Err(KeysError::HostKeyLinked { path: path.into(), links: found.nlink() });
     }
     let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY_BYTES + 2));
     file.take(2 * KEY_BYTES as u64 + 2).read_to_end(&mut text).map_err(at("read"))?;

@@ -276,6 +276,10 @@ fn a_host_key_that_cannot_be_trusted_is_refused() {
     fs::set_permissions(&host, fs::Permissions::from_mode(0o640)).expect("mode");
     assert!(matches!(Keyring::open(path), Err(KeysError::HostKeyOpen { mode: 0o640, .. })));
     fs::set_permissions(&host, fs::Permissions::from_mode(0o600)).expect("mode");
+    let second = path.join("second");
+    fs::hard_link(&host, &second).expect("linked");
+    assert!(matches!(Keyring::open(path), Err(KeysError::HostKeyLinked { links: 2, .. })));
+    fs::remove_file(&second).expect("removed");
     let text = fs::read(&host).expect("host key");
     for wrong in [&b""[..], &text[..63], &[&text[..], b"00"].concat(), &[b'x'; 65]] {
         fs::write(&host, wrong).expect("written");
