@@ -28,7 +28,7 @@ use pgward_common::{ABI_VERSION, Settings, on_agent_down};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
 };
 use tracing::{error, info, warn};
@@ -323,6 +323,10 @@ impl Main<'_> {
     async fn until_stopped(mut self) -> Result<&'static str, AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("watching a signal"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watching a signal"))?;
+        let mut hangup = match hangup_is_ignored() {
+            true => None,
+            false => Some(signal(SignalKind::hangup()).map_err(system("watching a signal"))?),
+        };
         loop {
             tokio::select! {
                 change = self.changes.recv() => match change {
@@ -331,6 +335,7 @@ impl Main<'_> {
                 },
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
+                () = received(hangup.as_mut()) => break Ok("SIGHUP"),
                 () = self.shown.stop.notified() => break Ok("asked to"),
             }
         }
@@ -456,6 +461,23 @@ fn ledger_emit(sink: Sink) -> coverage::Emit {
             warn!(%error, event = record.kind().name(), "not recorded");
         }
     })
+}
+
+/// Returns when the signal comes; never, where it is not watched.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started the agent had it ignore SIGHUP, as `nohup` does: then that stays so.
+fn hangup_is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // SIGHUP is signal 1: the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 fn boot_id() -> String {
