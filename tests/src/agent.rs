@@ -383,7 +383,8 @@ impl Agent {
         Ok(faults)
     }
 
-    fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+    /// Another signal, and waits for the end.
+    pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         let mut process = self.process.take().context("the agent does not run")?;
         kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
         let ended = wait::until(&format!("the agent to end on {signal}"), PATIENCE, || {

@@ -36,6 +36,8 @@ pub(crate) struct Sessions {
 /// Field 12 of a statement: messages of these kinds run nothing, so that they have no intent. Their
 /// outcome describes them when they fail: Parse, Bind, Describe, Close.
 const RUNS_NOTHING: std::ops::RangeInclusive<u64> = 3..=6;
+/// Field 13 of a statement that never went to its server: that of one whose intent was refused.
+const UNSENT: u64 = 5;
 /// Most records that may prove to be lost which are kept for the end.
 const MISSING_MAX: usize = 10_000;
 
@@ -153,6 +155,7 @@ impl Sessions {
                     ),
                 },
                 None if entry.uint(12).is_some_and(|kind| RUNS_NOTHING.contains(&kind)) => {}
+                None if entry.uint(13) == Some(UNSENT) => {}
                 None => miss(
                     1,
                     Class::OutcomeAlone,

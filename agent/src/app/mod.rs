@@ -28,7 +28,7 @@ use pgward_common::{ABI_VERSION, Settings, on_agent_down};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
 };
 use tracing::{error, info, warn};
@@ -298,7 +298,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         warn!(error = %chain(&error), "break-glass was not recorded as over");
     }
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
-    if let Err(error) = sink.record(&Stamp::agent(Now::read()), &last) {
+    if let Err(error) = sink.record_closing(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");
     }
     drop(sink);
@@ -323,6 +323,10 @@ impl Main<'_> {
     async fn until_stopped(mut self) -> Result<&'static str, AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("watching a signal"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watching a signal"))?;
+        let mut hangup = match hangup_is_ignored() {
+            true => None,
+            false => Some(signal(SignalKind::hangup()).map_err(system("watching a signal"))?),
+        };
         loop {
             tokio::select! {
                 change = self.changes.recv() => match change {
@@ -331,6 +335,7 @@ impl Main<'_> {
                 },
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
+                () = received(hangup.as_mut()) => break Ok("SIGHUP"),
                 () = self.shown.stop.notified() => break Ok("asked to"),
             }
         }
@@ -385,7 +390,7 @@ impl Main<'_> {
             actor: None::<&Encoded>,
             detail: detail.as_deref(),
         };
-        if let Err(error) = self.sink.record(&Stamp::agent(Now::read()), &record) {
+        if let Err(error) = self.sink.record_closing(&Stamp::agent(Now::read()), &record) {
             warn!(%error, "namespace change not recorded");
         }
         if cookie == self.namespaces.own_cookie()
@@ -422,9 +427,10 @@ fn record_start(
         memory_locked: trail.memory_locked(),
     };
     let sink = trail.sink();
-    sink.record(&Stamp::agent(Now::read()), &start)?;
+    // Also with a quota that is used up: without an agent nobody could make room.
+    sink.record_closing(&Stamp::agent(Now::read()), &start)?;
     let load = ConfigLoad { config_sha256: &digest };
-    let put = sink.record(&Stamp::agent(Now::read()), &load)?;
+    let put = sink.record_closing(&Stamp::agent(Now::read()), &load)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())
 }
@@ -455,6 +461,23 @@ fn ledger_emit(sink: Sink) -> coverage::Emit {
             warn!(%error, event = record.kind().name(), "not recorded");
         }
     })
+}
+
+/// Returns when the signal comes; never, where it is not watched.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started the agent had it ignore SIGHUP, as `nohup` does: then that stays so.
+fn hangup_is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // SIGHUP is signal 1: the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 fn boot_id() -> String {

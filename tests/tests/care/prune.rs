@@ -65,16 +65,28 @@ impl Stage {
         let mut client =
             Client::start(Visitor::connect(self.server.address(), Some(&self.scene.cgroup))?)?;
         for number in 0..statements {
-            let mut text = format!("select '{}", mark("long"));
-            while text.len() < LONG {
-                text.push_str(&format!("{:016x}", host::random()));
-            }
-            text.push('\'');
-            if client.value(&text).is_err() {
+            if client.value(&long()).is_err() {
                 return Ok(number);
             }
         }
         Ok(statements)
+    }
+
+    /// Sends long statements until one is refused, in sessions as long as there may be any; gives the last refusal.
+    fn speak_until_refused(&self) -> Result<String> {
+        for _ in 0..100 {
+            let visitor = Visitor::connect(self.server.address(), Some(&self.scene.cgroup))?;
+            let mut client = match Client::start(visitor) {
+                Ok(client) => client,
+                Err(refused) => return Ok(format!("{refused:#}")),
+            };
+            for _ in 0..STATEMENTS {
+                if let Err(refused) = client.value(&long()) {
+                    return Ok(format!("{refused:#}"));
+                }
+            }
+        }
+        anyhow::bail!("the quota holds nobody up")
     }
 
     fn entries(&self, kind: &str) -> Result<Vec<Value>> {
@@ -106,6 +118,16 @@ impl Stage {
         let now_ns = options.now_ns + self.days * DAY_S * 1_000_000_000;
         untampered(&Options { now_ns, ..options })
     }
+}
+
+/// A statement that nothing compresses.
+fn long() -> String {
+    let mut text = format!("select '{}", mark("long"));
+    while text.len() < LONG {
+        text.push_str(&format!("{:016x}", host::random()));
+    }
+    text.push('\'');
+    text
 }
 
 /// A moment so many seconds from now, by the clock of the test.
@@ -164,6 +186,59 @@ fn only_old_segments_are_pruned_and_the_trail_says_so() -> Result {
 }
 
 #[test]
+fn the_quota_prunes_by_itself_what_is_old_enough_and_nothing_else() -> Result {
+    gate!(with "cc");
+    let quota = 1_u64 << 20;
+    let mut stage = Stage::new(|builder| builder.set("audit", "quota_bytes", &quota.to_string()))?;
+    let told = stage.speak_until_refused()?;
+    ensure!(told.contains("53100"), "{told}");
+    let first = stage.files("pack")?;
+    ensure!(first.len() >= 3, "{first:?}");
+
+    // What is not old enough stays, also where that keeps everybody out. The agent starts nevertheless.
+    stage.restart(0)?;
+    let refused =
+        Client::start(Visitor::connect(stage.server.address(), Some(&stage.scene.cgroup))?);
+    let refused = format!("{:#}", refused.err().context("a session without room")?);
+    ensure!(refused.contains("53100"), "{refused}");
+    let tomorrow = moment(DAY_S)?;
+    let (code, nothing) = stage.prune(&["--before", &tomorrow])?;
+    assert_eq!((code, &nothing["segments"]), (Some(0), &0.into()));
+    let warned = "the quota is nearly used up, and nothing may be pruned";
+    wait::until_true("a look at the quota", DUE, || {
+        Ok(stage.scene.agent.stderr().contains(warned))
+    })?;
+    ensure!(stage.entries("prune")?.is_empty(), "what is young went");
+    ensure!(first.iter().all(|file| file.exists()), "a segment went");
+    let starts = stage.entries("agent_start")?;
+    assert_eq!(starts.len(), 2);
+
+    // Later it may go: as much as it takes, oldest first.
+    stage.restart(8)?;
+    let records = wait::until("segments to go", DUE, || {
+        let records = stage.entries("prune")?;
+        Ok((!records.is_empty()).then_some(records))
+    })?;
+    assert_eq!(
+        (&records[0]["reason"], &records[0]["from_index"]),
+        (&"quota".into(), &0.into()),
+        "{}",
+        records[0]
+    );
+    let speaks = wait::until_true("sessions again", DUE, || Ok(stage.speak(1).is_ok()));
+    speaks.with_context(|| stage.scene.agent.story())?;
+    ensure!(!first[0].exists(), "the oldest is there");
+    let end = stage.entries("prune")?.last().map(|record| record["to_index"].clone());
+    let left = stage.scene.agent.entries()?;
+    let begins = left.first().map(|entry| entry.index.into());
+    assert_eq!(begins, end, "what is left begins where the record says");
+    let last = first.last().context("a segment")?;
+    ensure!(last.exists(), "more went than the quota asked for");
+    ensure!(count(&stage.verified()?, "pruned") > 0, "it is told");
+    stage.scene.agent.finish()
+}
+
+#[test]
 fn values_that_were_kept_long_enough_go_and_the_entries_stay() -> Result {
     gate!(with "cc");
     let mut stage = Stage::new(|builder| builder.set("audit", "values_keep_days", "1"))?;
@@ -174,7 +249,14 @@ fn values_that_were_kept_long_enough_go_and_the_entries_stay() -> Result {
     let show = ["audit", "show", &index, "--disclose"];
     ensure!(pgward(&stage.scene.agent, &show)?.ok()?.contains("select 'long-"), "the value");
 
+    let end = entries.last().context("entries")?.index;
     stage.restart(2)?;
+    // The last one is packed, and goes, only after the start.
+    let old = format!("segment-{end:020}.values");
+    wait::until_true("all old values to go", DUE * 2, || {
+        let left = stage.files("values")?;
+        Ok(left.iter().all(|path| path.file_name().is_some_and(|name| *name > *old)))
+    })?;
     let gone = wait::until("values to go", DUE, || {
         let records = stage.entries("redaction")?;
         Ok((records.len() >= 3).then_some(records))

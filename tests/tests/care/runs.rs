@@ -109,6 +109,25 @@ fn without_a_manager_a_stop_ends_the_chain_and_the_next_run_says_so() -> Result 
 }
 
 #[test]
+fn every_signal_that_ends_the_agent_ends_it_in_good_order() -> Result {
+    gate!();
+    let mut stage = Stage::new(|builder| builder)?;
+    for (number, signal) in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].iter().enumerate() {
+        stage.speak()?;
+        let status = stage.scene.agent.end(*signal)?;
+        ensure!(status.success(), "{signal}: {status}\n{}", stage.scene.agent.story());
+        let stops = stage.entries("agent_stop")?;
+        assert_eq!(stops.len(), number + 1, "{signal}");
+        assert_eq!(stops[number]["reason"], signal.as_str());
+        assert_eq!(stage.seals("final")?, number + 1, "{signal}");
+        stage.scene.agent.start_process(None)?;
+    }
+    stage.stop()?;
+    untampered(&stage.options()?)?;
+    stage.scene.agent.finish()
+}
+
+#[test]
 fn a_pause_shows_as_silence() -> Result {
     gate!();
     let stage = Stage::new(|builder| builder)?;

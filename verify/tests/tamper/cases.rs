@@ -488,3 +488,10 @@ fn a_message_that_runs_nothing_has_an_outcome_and_no_intent() {
     let report = events::parse_failed().verify();
     assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
 }
+
+/// A statement that was refused, since its intent could not be recorded, went nowhere.
+#[test]
+fn a_statement_that_was_refused_has_an_outcome_and_no_intent() {
+    let report = events::statement_refused().verify();
+    assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
+}

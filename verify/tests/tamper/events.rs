@@ -234,6 +234,15 @@ pub(crate) fn intent_lost_on_record() -> Scene {
     intent_lost(&[(88, 2.into()), (86, 1.into())])
 }
 
+pub(crate) fn statement_refused() -> Scene {
+    let mut log = Log::begin(1, &[]);
+    let session = log.open();
+    log.say(session, 7, &[(12, 0.into()), (13, 5.into())]);
+    log.close(session);
+    log.stop();
+    Scene::new(log)
+}
+
 pub(crate) fn parse_failed() -> Scene {
     let mut log = Log::begin(1, &[]);
     let session = log.open();

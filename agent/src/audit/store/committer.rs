@@ -13,6 +13,10 @@
 //! | no new segment from `next.log` or a fresh file | | written to the reserve | [`Health::Full`] |
 //! | nor from the reserve | | tickets fail; tried again each second | [`Health::Full`] if there is no space, else [`Health::Broken`] |
 //! | the folder is another one | | tickets fail; tried again each second | [`Health::Broken`] |
+//!
+//! While the quota is used up, `next.log` is kept back for the next start, and only the reserve takes
+//! what the segment has no room for. A start may begin its segment whatever the quota says: without
+//! an agent nobody could make room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -76,6 +80,8 @@ pub(super) struct Committer<D: Disk> {
     spares: Vec<Queue>,
     /// Somebody waited for the batch that was durable last.
     was_awaited: bool,
+    /// The quota does not hold for the first segment of a run.
+    starting: bool,
     committed_at: Instant,
     collected_at: Instant,
     looked_at: Instant,
@@ -117,11 +123,13 @@ impl<D: Disk> Committer<D> {
             pending: VecDeque::new(),
             spares: Vec::new(),
             was_awaited: false,
+            starting: true,
             committed_at: now,
             collected_at: now,
             looked_at: now,
         };
         committer.begin(None)?;
+        committer.starting = false;
         if !start.again.is_empty() {
             committer.next_trailer += 1;
             committer.segment.iter_mut().for_each(|segment| segment.has_trailer = true);
@@ -211,8 +219,7 @@ impl<D: Disk> Committer<D> {
 
     fn went_well(&mut self) {
         self.shared.set_behind(None);
-        let has_next = self.shared.next_ready.load(Ordering::Acquire);
-        if self.shared.in_reserve.load(Ordering::Relaxed) && !has_next {
+        if self.shared.in_reserve.load(Ordering::Relaxed) && !self.has_next() {
             self.shared.set_health(Health::Full);
             return;
         }
@@ -221,6 +228,15 @@ impl<D: Disk> Committer<D> {
             self.shared.watch.notice(Notice::Recovered);
         }
         self.shared.report_losses();
+    }
+
+    /// Whether the next segment is there, and may be used.
+    fn has_next(&self) -> bool {
+        self.shared.next_ready.load(Ordering::Acquire) && self.within_quota()
+    }
+
+    fn within_quota(&self) -> bool {
+        self.starting || !self.shared.level().stops_statements()
     }
 
     /// Everybody who waits must hear of it.
@@ -441,12 +457,12 @@ impl<D: Disk> Committer<D> {
     /// Whether a place may be tried. One that was prepared is used up with that.
     fn is_there(&self, place: Place) -> bool {
         match place {
-            Place::Next => self.shared.next_ready.swap(false, Ordering::AcqRel),
+            Place::Next => {
+                self.within_quota() && self.shared.next_ready.swap(false, Ordering::AcqRel)
+            }
             // Where not even a segment could be prepared, what is left would be used up record by
             // record.
-            Place::New => {
-                self.shared.space() == Space::Enough && !self.shared.level().stops_statements()
-            }
+            Place::New => self.within_quota() && self.shared.space() == Space::Enough,
             Place::Reserve => self.shared.reserve_ready.swap(false, Ordering::AcqRel),
         }
     }
@@ -516,8 +532,7 @@ impl<D: Disk> Committer<D> {
             let rest = until.saturating_duration_since(Instant::now());
             let stop = self.shared.stop.load(Ordering::SeqCst);
             let full = self.shared.health() == Health::Full;
-            let has_space = full && self.shared.next_ready.load(Ordering::Acquire);
-            if rest.is_zero() || stop || has_space {
+            if rest.is_zero() || stop || full && self.has_next() {
                 return;
             }
             std::thread::park_timeout(rest);

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::names::{self, Form, NEXT};
+use super::open::OpenError;
 use super::rig::{Model, Rig, read_back, settings};
 use super::shared::{Health, Level, Settings};
 use super::sim::{Op, SimDisk, Survival};
@@ -237,6 +238,119 @@ fn watermarks_are_told_and_stop_sessions_then_statements() {
     }
     assert!(rig.keeper.round());
     put(&mut rig, &mut model).expect("statements again");
+}
+
+/// Fills the quota, and the reserve with closing records, and gives how many of those it took.
+fn use_up(rig: &mut Rig, model: &mut Model) -> usize {
+    let noise = |number: u64| -> Vec<u8> {
+        let mut random = super::sim::Random(number);
+        (0..300).map(|_| random.next() as u8).collect()
+    };
+    // Values that nothing compresses, so that packing frees little.
+    for number in 1.. {
+        assert!(number < 10_000, "the quota holds nobody up");
+        match rig.put(model, 0, Class::Ordinary, 10, &noise(number)) {
+            Ok(_) => rig.round(model).expect("durable"),
+            Err(error) => {
+                assert_eq!(error, NotRecorded::DiskFull);
+                break;
+            }
+        }
+        rig.keeper.round();
+    }
+    for taken in 0.. {
+        assert!(taken < 10_000, "the quota does not hold for closing records");
+        rig.put(model, 1, Class::Closing, 10, &noise(10_000 + taken)).expect("kept in memory");
+        if rig.round(model).is_err() {
+            return taken as usize;
+        }
+        let full = rig.shared.level() == Level::NoStatements;
+        let in_reserve = rig.shared.in_reserve.load(std::sync::atomic::Ordering::Relaxed);
+        let expected = if full && in_reserve { Health::Full } else { Health::Good };
+        assert_eq!(rig.shared.health(), expected, "what is kept back is no room");
+        rig.keeper.round();
+    }
+    unreachable!("it ends with an error")
+}
+
+#[test]
+fn a_start_has_a_segment_also_when_quota_and_reserve_are_used_up() {
+    let disk = SimDisk::default();
+    let mut model = Model::default();
+    let quota = Settings { quota_bytes: 64 << 10, ..settings() };
+    let mut rig = started_with(&disk, &mut model, quota.clone());
+    assert!(use_up(&mut rig, &mut model) > 10, "the reserve takes closing records");
+    assert_eq!(rig.shared.health(), Health::Full);
+    assert!(rig.heard.notices().contains(&Notice::ReserveInUse));
+    assert!(disk.content(NEXT).is_some(), "one is kept back");
+    drop(rig);
+    for start in 0..5 {
+        let mut rig = Rig::open_with(&disk, &mut model, quota.clone()).expect("starts");
+        assert_eq!(rig.shared.health(), Health::Good);
+        assert_eq!(rig.shared.level(), Level::NoStatements);
+        assert_eq!(rig.sinks[0].sink.check_session(), Err(NotRecorded::DiskFull));
+        assert_eq!(put(&mut rig, &mut model), Err(NotRecorded::DiskFull));
+        for _ in 0..2 {
+            let closing = rig.put(&mut model, 0, Class::Closing, 300, b"").expect("put");
+            rig.round(&mut model).expect("durable");
+            assert_eq!(rig.sinks[0].ends(closing.ticket), Ok(true), "start {start}");
+            rig.keeper.round();
+        }
+        assert!(disk.bytes() < (64 << 10) + 4 * (8 << 10), "{} bytes", disk.bytes());
+        check(&disk, &model);
+    }
+    // Somebody removes old segments.
+    let mut rig = Rig::open_with(&disk, &mut model, quota).expect("starts");
+    for name in disk.names().iter().filter(|name| name.ends_with(".values")) {
+        super::disk::Disk::remove(&disk, name).expect("removed");
+    }
+    assert!(rig.keeper.round());
+    put(&mut rig, &mut model).expect("statements again");
+    rig.round(&mut model).expect("durable");
+}
+
+#[test]
+fn room_that_is_made_ends_the_emergency_of_a_used_up_quota() {
+    let disk = SimDisk::default();
+    let mut model = Model::default();
+    let quota = Settings { quota_bytes: 64 << 10, ..settings() };
+    let mut rig = started_with(&disk, &mut model, quota);
+    use_up(&mut rig, &mut model);
+    for name in disk.names().iter().filter(|name| name.ends_with(".values")) {
+        super::disk::Disk::remove(&disk, name).expect("removed");
+    }
+    rig.keeper.round();
+    rig.committer.round().expect("what waited is written");
+    assert_eq!(rig.shared.health(), Health::Good);
+    assert_eq!(rig.heard.notices().last(), Some(&Notice::Recovered));
+    put(&mut rig, &mut model).expect("statements again");
+    rig.round(&mut model).expect("durable");
+}
+
+#[test]
+fn a_start_on_a_full_disk_takes_the_reserve_and_is_refused_without_one() {
+    let disk = SimDisk::default();
+    let mut model = Model::default();
+    drop(started(&disk, &mut model));
+    super::disk::Disk::remove(&disk, NEXT).expect("removed");
+    disk.limit(disk.bytes());
+    let mut rig = Rig::open(&disk, &mut model).expect("starts in the reserve");
+    assert_eq!(rig.shared.health(), Health::Full);
+    assert_eq!(put(&mut rig, &mut model), Err(NotRecorded::DiskFull));
+    let closing = rig.put(&mut model, 0, Class::Closing, 10, b"").expect("put");
+    rig.round(&mut model).expect("durable");
+    assert_eq!(rig.sinks[0].ends(closing.ticket), Ok(true));
+    check(&disk, &model);
+    drop(rig);
+
+    disk.limit(disk.bytes());
+    let refused = Rig::open(&disk, &mut model).err().expect("nothing is left");
+    assert!(matches!(refused, OpenError::Begin(NotRecorded::DiskFull)), "{refused}");
+    disk.heal();
+    let mut rig = Rig::open(&disk, &mut model).expect("opens");
+    put(&mut rig, &mut model).expect("put");
+    rig.round(&mut model).expect("durable");
+    check(&disk, &model);
 }
 
 #[test]

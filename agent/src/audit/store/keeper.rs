@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::disk::{Disk, DiskFile, errno, is_full, preallocate, read_full};
 use super::names::{self, Form, NEXT, RESERVE};
 use super::pack::{PackError, pack};
-use super::shared::{Shared, Space};
+use super::shared::{Health, Shared, Space};
 use super::watch::Notice;
 use crate::config::OnFull;
 
@@ -102,10 +102,7 @@ impl<D: Disk> Keeper<D> {
         if shared.next_ready.load(Ordering::Acquire) {
             return true;
         }
-        if shared.level().stops_statements() {
-            shared.set_space(Space::Full);
-            return false; // until something is removed or packed
-        }
+        // Whatever the quota says: while that is used up, the file is kept back for the next start.
         match preallocate(&*self.disk, NEXT, shared.settings.segment_bytes) {
             Ok(()) => {
                 shared.set_space(Space::Enough);
@@ -130,6 +127,9 @@ impl<D: Disk> Keeper<D> {
         let bytes = shared.settings.reserve_bytes;
         if bytes == 0 || shared.reserve_ready.load(Ordering::Acquire) {
             return true;
+        }
+        if shared.level().stops_statements() {
+            return false; // the one before became a segment: no other until there is room
         }
         let made = preallocate(&*self.disk, RESERVE, bytes).is_ok();
         shared.reserve_ready.store(made, Ordering::Release);
@@ -167,15 +167,21 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// Counts the bytes of the trail.
+    /// Counts the bytes of the trail. The reserve counts also where it is used up: it is to be made
+    /// again.
     pub(super) fn count(&self) {
         let Ok(files) = self.disk.list() else { return };
         let current = self.shared.current.load(Ordering::Acquire);
         let current = names::segment(current, Form::Raw);
-        let counted = files.iter().filter(|(name, _)| *name != NEXT && *name != current);
-        let bytes = counted.fold(self.other_bytes, |sum, (_, len)| sum.saturating_add(*len));
+        let counted =
+            files.iter().filter(|(name, _)| ![NEXT, RESERVE, &current].contains(&name.as_str()));
+        let reserved = self.other_bytes.saturating_add(self.shared.settings.reserve_bytes);
+        let bytes = counted.fold(reserved, |sum, (_, len)| sum.saturating_add(*len));
         self.shared.kept_bytes.store(bytes, Ordering::Relaxed);
         self.shared.look_at_quota();
+        if self.shared.health() == Health::Full {
+            self.shared.wake_committer(); // there may be room now
+        }
     }
 }
 

@@ -177,7 +177,7 @@ impl Trail {
         let _ = hear.set(watcher);
         let key = host_key.vkey(&host_name);
         let used = Key { reason: None, kind: "host", id: &key, by_uid: None, action: "used" };
-        let put = sink.record(&Stamp::agent(Now::read()), &used)?;
+        let put = sink.record_closing(&Stamp::agent(Now::read()), &used)?;
         let _: Recorded = sink.durable_blocking(put.ticket)?;
         // Only now: a crash before would look as if the log had been put back.
         identity.begun(&folder)?;
