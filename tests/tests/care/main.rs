@@ -16,7 +16,6 @@ use pgward_tests::agent::Agent;
 use pgward_tests::host;
 use pgward_tests::needs_kernel as gate;
 use pgward_tests::visitor::Visitor;
-use pgward_tests::wait::{self, PATIENCE};
 use pgward_tests::wire;
 use pgward_verify::{Options, Report, Severity, VerifierKey, verify_dir};
 
