@@ -1,6 +1,7 @@
 //! Care of the audit trail on a live agent: what is put back, copied, pruned, shredded, held and eased, each with the
 //! verdict of the program that only knows the public key.
 
+mod big;
 mod glass;
 mod prune;
 mod rollback;

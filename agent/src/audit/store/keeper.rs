@@ -28,6 +28,9 @@ pub(super) struct Keeper<D> {
     given_up: BTreeSet<u64>,
 }
 
+/// Niceness of the thread that packs: it takes what sessions leave of the processors.
+const PRIORITY: i32 = 10;
+
 impl<D: Disk> Keeper<D> {
     pub(super) fn new(disk: Arc<D>, shared: Arc<Shared>, origin: String, other_bytes: u64) -> Self {
         Self { disk, shared, origin, other_bytes, given_up: BTreeSet::new() }
@@ -36,6 +39,10 @@ impl<D: Disk> Keeper<D> {
     /// Works until the store closes.
     pub(super) fn run(&mut self) {
         self.shared.set_keeper(std::thread::current()); // before it looks for the first time
+        // Sessions wait for none of this but the next segment, which has the time of a whole one.
+        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+            tracing::debug!(%error, "the keeper of the trail runs at the priority of sessions");
+        }
         loop {
             let prepared = self.round();
             if self.shared.stop.load(Ordering::SeqCst) {

@@ -11,6 +11,10 @@ use super::{Found, gates, log, search, store};
 
 /// Rate of statements with `async`, of the rate without records.
 const ASYNC_SHARE_MIN: f64 = 0.97;
+/// Processor time of the agent for a record, with what writes, packs and seals it, in microseconds.
+const CPU_MAX: f64 = 5.0;
+/// Records of a statement: intent and outcome.
+const RECORDS: f64 = 2.0;
 /// Bytes of a record before it is packed, and afterwards, and those of its tiles.
 const RAW_BYTES_MAX: f64 = 150.0;
 const PACKED_BYTES_MAX: f64 = 70.0;
@@ -176,6 +180,15 @@ fn targets(text: &mut String, found: &Found) -> Result<()> {
             let case = format!("select prepared, {clients} clients, async");
             let target = "at least 0.97 of the rate without records";
             row(&case, target, share, 3, share >= ASYNC_SHARE_MIN)?;
+        }
+        let cost = |way| {
+            let rounds = found.gates.get(&(clients, way)).map_or(&[][..], Vec::as_slice);
+            median(rounds.iter().map(|f| f.cost()))
+        };
+        if let (Some(own), Some(off)) = (cost(Way::Async), cost(Way::Off)) {
+            let case = format!("CPU for a record, {clients} clients, async");
+            let each = (own - off) / RECORDS;
+            row(&case, "at most 5 µs, all in", each, 1, each <= CPU_MAX)?;
         }
     }
     if let Some(log) = &found.log {
