@@ -1,5 +1,5 @@
-//! Roots and proofs of two other makers, checked by ours: the crate `ct-merkle`, and the text of
-//! RFC 6962 itself. Neither has code of the other, or of what is checked.
+//! Roots and proofs of three other makers, checked by ours: the crates `ct-merkle` and `tlog_tiles`, and
+//! the text of RFC 6962 itself. None has code of another, or of what is checked.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use pgward_verify::merkle::{Edge, Hash, leaf_hash, verify_consistency, verify_inclusion};
 use sha2_oracle::{Digest, Sha256};
+use tlog_tiles::tlog;
 
 /// Sizes of trees up to which all proofs are made.
 const SIZE_MAX: u64 = 130;
@@ -44,6 +45,45 @@ fn hashes(bytes: &[u8]) -> Vec<Hash> {
     let (hashes, rest) = bytes.as_chunks::<32>();
     assert!(rest.is_empty());
     hashes.to_vec()
+}
+
+/// A log of hashes as the checksum database of Go keeps them.
+#[derive(Default)]
+struct TlogTiles {
+    size: u64,
+    stored: Stored,
+}
+
+/// Hashes in the order in which they become complete.
+#[derive(Default)]
+struct Stored(Vec<tlog::Hash>);
+
+impl tlog::HashReader for Stored {
+    fn read_hashes(&self, indices: &[u64]) -> Result<Vec<tlog::Hash>, tlog::Error> {
+        Ok(indices.iter().map(|index| self.0[*index as usize]).collect())
+    }
+}
+
+impl Oracle for TlogTiles {
+    fn push(&mut self, entry: &[u8]) {
+        let new = tlog::stored_hashes(self.size, entry, &self.stored).expect("all are there");
+        self.stored.0.extend(new);
+        self.size += 1;
+    }
+
+    fn root(&self) -> Hash {
+        tlog::tree_hash(self.size, &self.stored).expect("all are there").0
+    }
+
+    fn inclusion(&self, index: u64, size: u64) -> Vec<Hash> {
+        let proof = tlog::prove_record(size, index, &self.stored).expect("index < size");
+        proof.into_iter().map(|hash| hash.0).collect()
+    }
+
+    fn consistency(&self, old: u64, size: u64) -> Vec<Hash> {
+        let proof = tlog::prove_tree(size, old, &self.stored).expect("old <= size");
+        proof.into_iter().map(|hash| hash.0).collect()
+    }
 }
 
 /// RFC 6962, section 2.1, word for word, with a hash function of its own.
@@ -162,23 +202,31 @@ fn proofs_of_another_implementation_hold() {
 }
 
 #[test]
+fn proofs_of_a_third_implementation_hold() {
+    proofs_hold::<TlogTiles>();
+}
+
+#[test]
 fn proofs_of_the_definition_hold() {
     proofs_hold::<Definition>();
 }
 
-/// Where a level of tiles becomes full, roots of all three agree.
+/// Where a level of tiles becomes full, roots of all four agree.
 #[test]
 fn roots_agree_around_the_ends_of_tiles() {
     let (mut one, mut other) = (CtMerkle::default(), Definition::default());
+    let mut third = TlogTiles::default();
     let mut edge = Edge::default();
     for size in 1..=65_793_u64 {
         let entry = size.to_be_bytes();
         edge.push(leaf_hash(&entry));
         one.push(&entry);
         other.push(&entry);
+        third.push(&entry);
         if size.is_power_of_two() || (size + 1) % 256 < 3 && !(1024..65_000).contains(&size) {
             assert_eq!(edge.root(), one.root(), "size {size}");
             assert_eq!(edge.root(), other.root(), "size {size}");
+            assert_eq!(edge.root(), third.root(), "size {size}");
         }
     }
 }
