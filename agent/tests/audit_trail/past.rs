@@ -20,11 +20,12 @@ fn the_account_of_connects_is_found_however_far_back() -> Result {
         ..Coverage::default()
     };
     let trail = open(&audit)?;
-    let put = trail.sink().record(&Stamp::agent(Now::read()), &account)?;
-    let _durable = trail.sink().durable_blocking(put.ticket)?;
+    let sink = trail.sink();
+    let put = sink.record(&Stamp::agent(Now::read()), &account)?;
+    let _durable = sink.durable_blocking(put.ticket)?;
     // Twelve segments of a mebibyte.
     for _ in 0..12 {
-        fill(&trail.sink(), 1100, 1000)?;
+        fill(&sink, 1100, 1000)?;
     }
     let segments = pgward_verify::Trail::open(trail.directory())?.epochs()[0].pieces().len();
     assert!(segments > 9, "{segments}");
