@@ -198,7 +198,8 @@ pub(crate) fn check_epoch<'c>(
         check.piece(epoch, piece, next)?;
     }
     let aside = check.aside_files();
-    crate::files::check_epoch_folder(epoch, &prefix, &aside, check.findings)?;
+    let pruned = !check.facts.pruned.is_empty();
+    crate::files::check_epoch_folder(epoch, &prefix, &aside, pruned, check.findings)?;
     let now = newest.then_some(options.now_ns);
     Ok(check.finish(epoch, options, policy, anchors, before, now, listing.count[0]))
 }

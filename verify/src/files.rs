@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::findings::{Class, Finding, Findings};
+use crate::findings::{Class, Finding, Findings, Severity};
 use crate::frame::{Frames, SegmentHeader};
 use crate::store::{Epoch, Form, ReadError, Trail, epoch_number, names, segment_name};
 
@@ -49,11 +49,13 @@ fn named_epoch(text: &str) -> Option<u64> {
     line.trim_start().strip_prefix('=')?.trim().parse().ok()
 }
 
-/// Files of an epoch. `aside`: files that recoveries say to have made.
+/// Files of an epoch. `aside`: files that recoveries say to have made; `pruned`: records of recoveries
+/// may be gone.
 pub(crate) fn check_epoch_folder(
     epoch: &Epoch,
     prefix: &str,
     aside: &[String],
+    pruned: bool,
     findings: &mut Findings,
 ) -> Result<(), ReadError> {
     let directory = epoch.directory();
@@ -80,12 +82,22 @@ pub(crate) fn check_epoch_folder(
                 None => false,
             },
         };
-        if !known {
+        if !known && pruned && is_aside(&name) && is_plain_file(&path) {
+            let sentence = "bytes that were put aside; the record that may say so was pruned";
+            let finding = Finding::new(Class::ExtraFile, sentence).weighing(Severity::Note);
+            findings.add(finding.file(format!("{prefix}{name}")));
+        } else if !known {
             let sentence = "this does not belong into the folder of an epoch";
             findings.add(Finding::new(Class::ExtraFile, sentence).file(format!("{prefix}{name}")));
         }
     }
     Ok(())
+}
+
+/// Named as recoveries name what they put aside.
+fn is_aside(name: &str) -> bool {
+    let number = name.strip_prefix("recovered-");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A preallocated file holds zeros; the next segment may have its header already.

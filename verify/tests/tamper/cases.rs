@@ -405,6 +405,15 @@ const CASES: &[Case] = &[
         2,
     ),
     case(12, "entries are pruned, a record says so", events::pruned, Class::Pruned, None, 0),
+    case(
+        24,
+        "the record of a torn tail is pruned",
+        events::pruned_recovery,
+        Class::ExtraFile,
+        None,
+        0,
+    ),
+    case(24, "bytes put aside by nobody", events::unexplained_recovery, Class::ExtraFile, None, 1),
     case(39, "a second copy tells the bytes", events::copied, Class::CopyDiffers, None, 1),
 ];
 

@@ -278,6 +278,20 @@ pub(crate) fn pruned() -> Scene {
     with(log, |scene| fs::remove_file(scene.segment(0, "log")).expect("our own"))
 }
 
+/// What a crash left, whose record was pruned.
+pub(crate) fn pruned_recovery() -> Scene {
+    let scene = pruned();
+    fs::write(scene.epoch().join("recovered-0"), b"torn").expect("a file");
+    scene
+}
+
+/// The same where nothing was pruned.
+pub(crate) fn unexplained_recovery() -> Scene {
+    with(sessions(3), |scene| {
+        fs::write(scene.epoch().join("recovered-0"), b"torn").expect("a file");
+    })
+}
+
 pub(crate) fn copied() -> Scene {
     with(sessions(30), |scene| {
         let copy = scene.folder.path().join("copy");
