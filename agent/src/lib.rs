@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod net;
 pub mod pg;
+pub mod policy;
 pub mod secrets;
 pub mod sql;
 pub mod tls;
