@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 /// How long a test waits for something that normally takes milliseconds. Generous, because machines are shared; a test
 /// that passes never waits that long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(5);

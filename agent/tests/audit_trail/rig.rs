@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgward::audit::keep::Care;
 use pgward::audit::schema::ACTOR;
+use pgward::audit::store::Finished;
 use pgward::audit::values::{self, Held, Include, Party, SessionValues, Shown, ShownValue};
 use pgward::audit::{
     AuditRead, Beside, Class, Clear, Confidence, Encoded, EndReason, Excerpt, Intent, Now,
@@ -42,10 +43,19 @@ pub(crate) fn settings(folder: &Path) -> Audit {
 
 /// Opens the trail.
 pub(crate) fn open(audit: &Audit) -> std::result::Result<Arc<Trail>, TrailError> {
+    open_with(audit, |_, _| {})
+}
+
+/// Opens the trail. `finished` is called with the number of the log and each segment of it that is
+/// packed.
+pub(crate) fn open_with(
+    audit: &Audit,
+    finished: impl Fn(u64, &Finished) + Send + Sync + 'static,
+) -> std::result::Result<Arc<Trail>, TrailError> {
     let config = Config::parse("t.toml", "[[intercept]]\nports = [5432]\n").expect("it is good");
     let destinations = Destinations::load(&config).expect("there are none");
     let reach = Reach { destinations: &destinations, dialer: None };
-    Trail::open(audit, &reach, Box::new(|_, _| {})).map(Arc::new)
+    Trail::open(audit, &reach, Box::new(finished)).map(Arc::new)
 }
 
 /// Opens what takes care of it.

@@ -52,6 +52,20 @@ impl Stage {
     fn rows(&self) -> Result<String> {
         Ok(self.cluster.sql("postgres", "select count(*) from t")?.trim().to_owned())
     }
+
+    /// Sends statements until one is refused, fatally and with this SQLSTATE: what was open is
+    /// undone, and nobody else comes in either. Gives the statements that were answered before.
+    fn refuses(&self, client: &mut Client, sqlstate: &str) -> Result<Vec<String>> {
+        let refused = until_refused(client)?;
+        assert_eq!(refused.told, (sqlstate.to_owned(), "FATAL".to_owned()));
+        wait::until_true("the transaction to be undone", PATIENCE, || {
+            let open = "select count(*) from pg_stat_activity where state like '%in transaction%'";
+            Ok(self.cluster.sql("postgres", open)?.trim() == "0")
+        })?;
+        assert_eq!(self.rows()?, "0");
+        assert!(self.client().is_err(), "a session without a record");
+        Ok(refused.answered)
+    }
 }
 
 /// How a session ended that could not be recorded any more.
@@ -98,15 +112,7 @@ fn a_full_disk_ends_sessions_and_undoes_what_was_open() -> Result {
     let stage = Stage::new(&disk)?;
     let mut client = stage.writing()?;
     disk.fill()?;
-    let refused = until_refused(&mut client)?;
-    assert_eq!(refused.told, ("53100".to_owned(), "FATAL".to_owned()));
-    wait::until_true("the transaction to be undone", PATIENCE, || {
-        let open = "select count(*) from pg_stat_activity where state like '%in transaction%'";
-        Ok(stage.cluster.sql("postgres", open)?.trim() == "0")
-    })?;
-    assert_eq!(stage.rows()?, "0");
-    // Nobody else comes in either.
-    assert!(stage.client().is_err(), "a session without a record");
+    stage.refuses(&mut client, "53100")?;
     // The end of the session is on record all the same: it may use the reserve.
     stage
         .scene
@@ -139,20 +145,13 @@ fn a_broken_disk_ends_sessions_with_an_error_of_their_own() -> Result {
     let before = format!("select '{}'", mark("before"));
     client.simple(&before)?;
     disk.shut_down()?;
-    let refused = until_refused(&mut client)?;
-    assert_eq!(refused.told, ("58030".to_owned(), "FATAL".to_owned()));
-    wait::until_true("the transaction to be undone", PATIENCE, || {
-        let open = "select count(*) from pg_stat_activity where state like '%in transaction%'";
-        Ok(stage.cluster.sql("postgres", open)?.trim() == "0")
-    })?;
-    assert_eq!(stage.rows()?, "0");
-    assert!(stage.client().is_err(), "a session without a record");
+    let answered = stage.refuses(&mut client, "58030")?;
     // As after a power cut: whatever was answered is on the disk.
     let mut scene = stage.scene;
     scene.agent.kill()?;
     disk.mend()?;
     let entries = scene.agent.entries()?;
-    for text in refused.answered.iter().chain([&before]) {
+    for text in answered.iter().chain([&before]) {
         let found =
             entries.iter().any(|entry| entry.is("intent") && entry.fields["text"] == **text);
         assert!(found, "answered, and not recorded: {text}");

@@ -1,11 +1,9 @@
-//! Care of the audit trail: what may be pruned, held, shredded and eased, and a trail on disk that
-//! is pruned and shredded and then verified by what knows only its public key.
+//! Care of the trail: what may be pruned, held, shredded and eased, and a trail that was.
 
-use std::error::Error;
-use std::path::Path;
+use std::fs;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgward::audit::anchors::AnchorStatus;
 use pgward::audit::index::Index;
@@ -17,13 +15,12 @@ use pgward::audit::keep::prune::{
 use pgward::audit::keep::{Care, CareError, index_finished};
 use pgward::audit::store::Finished;
 use pgward::audit::values::{Day, Party, Scope, SessionValues};
-use pgward::audit::{AuditRead, Now, Reach, SessionId, Stamp, Trail, WallNanos};
-use pgward::config::{Audit, Config, ValueMode};
+use pgward::audit::{SessionId, Trail, WallNanos};
+use pgward::config::Audit;
 use pgward::control::{BreakGlass, Hold, HoldAction, HoldScope, Prune, Pruned, Shred, ShredScope};
-use pgward::net::destinations::Destinations;
-use pgward_verify::{Options, Severity, VerifierKey, verify_dir};
+use pgward_verify::Verdict;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+use crate::rig::{self, Result, assert_untampered, settings, verify, wait};
 
 fn segment() -> Segment {
     Segment {
@@ -200,7 +197,7 @@ fn a_token_on_a_writable_file_system_is_none() -> Result {
     let file = folder.path().join("allowed");
     assert_eq!(token(None), Token::Unset);
     assert_eq!(token(Some(&file)), Token::Missing);
-    std::fs::write(&file, "")?;
+    fs::write(&file, "")?;
     assert_eq!(token(Some(&file)), Token::Writable);
     assert_eq!(token(Some(folder.path())), Token::NotAFile);
     let link = folder.path().join("link");
@@ -210,59 +207,29 @@ fn a_token_on_a_writable_file_system_is_none() -> Result {
 }
 
 /// Opens a trail whose finished segments are indexed, and told.
-fn open(audit: &Audit) -> std::result::Result<(Arc<Trail>, Receiver<Finished>), Box<dyn Error>> {
-    let config = Config::parse("t.toml", "[[intercept]]\nports = [5432]\n")?;
-    let destinations = Destinations::load(&config)?;
-    let reach = Reach { destinations: &destinations, dialer: None };
+fn open(audit: &Audit) -> Result<(Arc<Trail>, Receiver<Finished>)> {
     let (tell, told) = channel();
     let directory = audit.directory.clone();
-    let trail = Trail::open(
-        audit,
-        &reach,
-        Box::new(move |epoch, finished| {
-            let folder = directory.join(format!("epoch-{epoch}"));
-            index_finished(&folder, epoch, finished).expect("an index");
-            // Nobody may listen any more.
-            let _ = tell.send(finished.clone());
-        }),
-    )?;
-    Ok((Arc::new(trail), told))
-}
-
-fn settings(folder: &Path) -> Audit {
-    Audit {
-        directory: folder.join("audit"),
-        segment_bytes: 1 << 20,
-        reserve_bytes: 1 << 20,
-        prune_after: Some(Duration::from_nanos(1)),
-        values: ValueMode::Sealed,
-        ..Audit::default()
-    }
+    let trail = rig::open_with(audit, move |epoch, finished| {
+        let folder = directory.join(format!("epoch-{epoch}"));
+        index_finished(&folder, epoch, finished).expect("an index");
+        // Nobody may listen any more.
+        let _ = tell.send(finished.clone());
+    })?;
+    Ok((trail, told))
 }
 
 /// Waits until so many segments may be pruned: their tiles are written in the background.
-fn prunable(care: &Care, prune: Prune, segments: u64) -> Result<Pruned> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let would = care.prune(0, Prune { dry_run: true, ..prune })?;
-        if would.segments >= segments {
-            return Ok(would);
-        }
-        assert!(Instant::now() < deadline, "{segments} segments, and found {would:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn prunable(care: &Care, prune: Prune, segments: u64) -> Pruned {
+    let would = || care.prune(0, Prune { dry_run: true, ..prune }).expect("nothing is recorded");
+    wait(&format!("{segments} segments may be pruned"), || would().segments >= segments);
+    would()
 }
 
-/// Records so much that `segments` are finished.
+/// Records so much that `segments` of a mebibyte are finished.
 fn fill(trail: &Trail, told: &Receiver<Finished>, segments: usize) -> Result {
-    let sink = trail.sink();
-    let arguments = "a".repeat(1000);
-    let read = AuditRead { by_uid: 0, command: "show", arguments: &arguments };
-    for number in 1..=segments * 1100 {
-        let put = sink.record(&Stamp::agent(Now::read()), &read)?;
-        if number % 100 == 0 {
-            let _ = sink.durable_blocking(put.ticket)?;
-        }
+    for _ in 0..segments {
+        rig::fill(&trail.sink(), 1100, 1000)?;
     }
     for _ in 0..segments {
         told.recv_timeout(Duration::from_secs(120))?;
@@ -280,7 +247,7 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     drop(trail);
 
     let (trail, _told) = open(&audit)?;
-    let mut care = Care::open(trail.clone(), &audit)?;
+    let mut care = rig::care(&trail, &audit)?;
     let everything = Prune { before_ns: u64::MAX, dry_run: false };
     let id = SessionId { epoch: 7, counter: 1 };
     let party = Party { destination: "d", database: b"b", user: b"u" };
@@ -304,9 +271,9 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     for lost in [false, true] {
         drop(care);
         if lost {
-            std::fs::remove_file(audit.directory.join("keep.json"))?;
+            fs::remove_file(audit.directory.join("keep.json"))?;
         }
-        care = Care::open(trail.clone(), &audit)?;
+        care = rig::care(&trail, &audit)?;
         assert!(matches!(care.shred(0, &shred), Err(CareError::Held(_))), "lost: {lost}");
         let after = care.holds()?;
         assert_eq!(
@@ -319,7 +286,7 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     assert_eq!(care.shred(0, &shred)?, 1);
     assert_eq!(care.shred(0, &shred)?, 0, "it is gone");
 
-    let would = prunable(&care, everything, 3)?;
+    let would = prunable(&care, everything, 3);
     let epoch = audit.directory.join("epoch-1");
     let oldest = epoch.join("segment-00000000000000000000");
     for form in ["pack", "index"] {
@@ -346,21 +313,16 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     trail.close()?; // publishes the last tiles
     drop(trail);
     let (trail, _told) = open(&audit)?;
-    let care = Care::open(trail.clone(), &audit)?;
-    prunable(&care, everything, 1)?;
+    let care = rig::care(&trail, &audit)?;
+    prunable(&care, everything, 1);
     let more = care.prune(0, everything)?;
     assert!(more.segments >= 1 && more.minimum_index > pruned.minimum_index, "{more:?}");
     drop(care);
     trail.close()?;
     drop(trail);
 
-    let key = std::fs::read_to_string(audit.directory.join("keys/host.vkey"))?;
-    let options =
-        Options { keys: vec![VerifierKey::parse(key.trim())?], ..Options::new(&audit.directory) };
-    let report = verify_dir(&options)?;
-    let bad: Vec<_> =
-        report.findings.iter().filter(|f| f.severity == Severity::Tampering).collect();
-    assert!(bad.is_empty(), "{bad:#?}");
+    let report = verify(&audit, Vec::new())?;
+    assert_untampered(&report, "held, shredded and pruned");
     assert_eq!(report.classes.get("pruned"), Some(&1), "{:?}", report.classes);
     assert_eq!(report.classes.get("entries-missing"), None);
     // The record of the shredding was pruned as well: said, and no tampering.
@@ -370,8 +332,8 @@ fn a_trail_that_was_held_shredded_and_pruned_verifies() -> Result {
     let left = pgward_verify::Trail::open(&audit.directory)?;
     let piece = left.epochs()[0].pieces()[0].clone();
     let form = if piece.pack { "pack" } else { "log" };
-    std::fs::remove_file(left.epochs()[0].file(piece.first, form))?;
-    let report = verify_dir(&options)?;
-    assert_eq!(report.verdict, pgward_verify::Verdict::Tampered, "{:?}", report.classes);
+    fs::remove_file(left.epochs()[0].file(piece.first, form))?;
+    let report = verify(&audit, Vec::new())?;
+    assert_eq!(report.verdict, Verdict::Tampered, "{:?}", report.classes);
     Ok(())
 }
