@@ -429,7 +429,7 @@ fn record_start(
     let sink = trail.sink();
     // Also with a quota that is used up: without an agent nobody could make room.
     sink.record_closing(&Stamp::agent(Now::read()), &start)?;
-    let load = ConfigLoad { config_sha256: &digest };
+    let load = ConfigLoad { config_sha256: &digest, policy: None };
     let put = sink.record_closing(&Stamp::agent(Now::read()), &load)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())

@@ -112,6 +112,8 @@ pub struct Namespace<'a> {
 pub struct ConfigLoad<'a> {
     /// SHA-256 of the file.
     pub config_sha256: &'a [u8; 32],
+    /// SHA-256 of the policy's file, where there is a policy.
+    pub policy: Option<&'a [u8; 32]>,
 }
 
 named! {
@@ -218,6 +220,7 @@ impl Namespace<'_> {
 
 impl ConfigLoad<'_> {
     pub(super) fn fill(&self, entry: &mut Map<'_>) {
+        entry.bytes_if(f::POLICY, self.policy.map(|digest| &digest[..]));
         entry.bytes(f::CONFIG_SHA256, self.config_sha256);
     }
 }

@@ -75,6 +75,17 @@ pub struct Writers<'a> {
 pub struct Intent<'a> {
     /// The statement.
     pub what: What<'a>,
+    /// What the policy says of it; `None` without a policy.
+    pub judged: Option<Judged<'a>>,
+}
+
+/// What the policy said of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged<'a> {
+    /// What was decided.
+    pub decision: Decided,
+    /// Rules that decided, by name.
+    pub rules: &'a [&'a str],
 }
 
 /// `denied`: a statement was not let through.
@@ -88,6 +99,8 @@ pub struct Denied<'a> {
     pub reason: &'a str,
     /// Rules that decided.
     pub rules: &'a [&'a str],
+    /// Digest of the policy in force.
+    pub policy: Option<&'a [u8; 32]>,
 }
 
 /// `outcome`: what became of a statement. Written when it is known, or known never to come.
@@ -254,6 +267,24 @@ named! {
 }
 
 named! {
+    /// What a policy decided about a statement.
+    Decided {
+        /// It may go.
+        Allow = "allow",
+        /// It may not.
+        Deny = "deny",
+        /// It may go, and some of its values come back masked.
+        Mask = "mask",
+        /// It may go in another form.
+        Rewrite = "rewrite",
+        /// It goes, and would be denied if the rules that say so were enforced.
+        WouldDeny = "would_deny",
+        /// It goes, and the client is warned.
+        Warn = "warn",
+    }
+}
+
+named! {
     /// How a text relates to what the server ran.
     TextState {
         /// It is the text, or its beginning.
@@ -310,6 +341,12 @@ impl Intent<'_> {
     pub(super) fn fill(&self, entry: &mut Map<'_>) {
         self.what.fill_head(entry);
         self.what.fill_middle(entry);
+        if let Some(judged) = &self.judged {
+            entry.uint(f::DECISION, judged.decision.number());
+            if !judged.rules.is_empty() {
+                entry.texts(f::RULES, judged.rules.iter().copied());
+            }
+        }
         self.what.fill_tail(entry);
         self.what.fill_end(entry);
         self.what.fill_last(entry);
@@ -321,7 +358,9 @@ impl Denied<'_> {
         self.what.fill_head(entry);
         entry.bytes(f::SQLSTATE, &self.sqlstate);
         self.what.fill_middle(entry);
+        entry.uint(f::DECISION, Decided::Deny.number());
         entry.texts(f::RULES, self.rules.iter().copied());
+        entry.bytes_if(f::POLICY, self.policy.map(|digest| &digest[..]));
         self.what.fill_tail(entry);
         self.what.fill_end(entry);
         entry.text(f::REASON, self.reason);

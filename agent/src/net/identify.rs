@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::{
     attrib::{Identity, RETRY_AFTER, Resolver},
     audit::{Encoded, schema::ACTOR},
+    policy::{Container, Subject},
 };
 
 /// Threads that look up.
@@ -40,6 +41,8 @@ pub struct Who {
     pub guarded: Encoded,
     /// The part that tables show.
     pub brief: Brief,
+    /// The part that policies ask for; its login is that of the session.
+    pub subject: Subject,
 }
 
 /// Two are the same when their records say the same of them.
@@ -174,7 +177,7 @@ impl Who {
             }
             None => full.clone(),
         };
-        Self { full, guarded, brief }
+        Self { full, guarded, brief, subject: subject(identity) }
     }
 
     /// What the event itself tells.
@@ -190,7 +193,41 @@ impl Who {
             container: None,
         };
         let full = brief.encoded();
-        Self { guarded: full.clone(), full, brief }
+        let subject = Subject { uid: Some(actor.uid), gid: Some(actor.gid), ..Subject::default() };
+        Self { guarded: full.clone(), full, brief, subject }
+    }
+}
+
+/// What policies may ask about a process. Not among it is what a user could have made up: a program's path whose file is gone, and
+/// a container of which only an unprivileged user says that it is one. Rules that name them do not match then.
+fn subject(identity: &Identity) -> Subject {
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    let container = identity.container.as_ref().filter(|c| c.claimed_by.is_none());
+    let container = container.map(|container| Container {
+        id: container.id.as_str().into(),
+        name: text(&container.name),
+        image: text(&container.image),
+        pod: text(&container.pod),
+        namespace: text(&container.namespace),
+        labels: container
+            .labels
+            .iter()
+            .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+            .collect(),
+    });
+    let parents = identity.parents.iter().filter_map(|parent| parent.exe.as_deref());
+    Subject {
+        exe: text(&identity.exe).filter(|_| !identity.exe_deleted),
+        exe_sha256: identity.exe_sha256.map(|digest| digest.to_string().into()),
+        parents: parents.map(Into::into).collect(),
+        uid: Some(identity.uid),
+        gid: Some(identity.gid),
+        user: text(&identity.user),
+        loginuid: identity.loginuid,
+        cgroup: text(&identity.cgroup),
+        unit: text(&identity.unit),
+        container,
+        ..Subject::default()
     }
 }
 

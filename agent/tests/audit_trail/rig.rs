@@ -253,7 +253,7 @@ impl Session {
             beside: shown.beside.map(beside),
             writer: Writers { writer: 0, tier: Tier::T2, shared_with: &[] },
         };
-        self.put(&Intent { what }, &shown.payload)
+        self.put(&Intent { judged: None, what }, &shown.payload)
     }
 
     /// Records its end.

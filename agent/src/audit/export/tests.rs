@@ -51,7 +51,7 @@ fn found(text: &[u8]) -> Vec<Found> {
     let entries = [
         entry(&stamp(0), &session_start(&actor)),
         entry(&stamp(1), &handshake),
-        entry(&stamp(2), &Intent { what: what(text, &[]) }),
+        entry(&stamp(2), &Intent { judged: None, what: what(text, &[]) }),
         entry(&stamp(3), &done()),
     ];
     for (index, entry) in (10..).zip(&entries) {
@@ -180,7 +180,7 @@ fn json_comes_back_to_what_was_hashed() {
     for text in [&b"select 1"[..], b"\xff\xfe", b"a\0b", "é🐘\u{2028}".as_bytes(), TEXT] {
         let parameter =
             Parameter { format: 1, type_oid: 17, value: Held::Clear(text), full_bytes: None };
-        let intent = entry(&stamp(2), &Intent { what: what(text, &[parameter]) });
+        let intent = entry(&stamp(2), &Intent { judged: None, what: what(text, &[parameter]) });
         let outcome = entry(&stamp(3), &done());
         for bytes in [&intent, &outcome] {
             let line = view::line(&Value::Object(view::object(bytes).expect("an entry")));

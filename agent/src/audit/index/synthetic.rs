@@ -231,7 +231,7 @@ impl Entries {
             beside: None,
             writer,
         };
-        written(stamp, &Intent { what })
+        written(stamp, &Intent { judged: None, what })
     }
 
     fn actor(&mut self, process: u64) -> &Encoded {

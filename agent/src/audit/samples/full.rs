@@ -133,12 +133,14 @@ fn statements(samples: &mut Samples) {
         ..done(of)
     };
     for what in &others {
-        samples.of_session(&Intent { what: *what });
+        let judged = Judged { decision: Decided::WouldDeny, rules: &["first", "second"] };
+        samples.of_session(&Intent { judged: Some(judged), what: *what });
         samples.of_session(&Denied {
             what: *what,
             sqlstate: *b"42501",
             reason: "r",
             rules: &["first", "second"],
+            policy: Some(&[2; 32]),
         });
         samples.of_session(&full_done(Of::Message(what)));
     }
@@ -186,7 +188,7 @@ fn happenings(samples: &mut Samples) {
         actor,
         detail: Some("d"),
     });
-    samples.of_agent(&ConfigLoad { config_sha256: &[1; 32] });
+    samples.of_agent(&ConfigLoad { config_sha256: &[1; 32], policy: Some(&[2; 32]) });
     samples.of_agent(&Hooks {
         action: HooksAction::Attached,
         cgroup: "root".to_owned(),

@@ -43,8 +43,14 @@ pub(crate) fn minimal() -> Vec<Sample> {
         name: b"",
         beside: None,
     });
-    samples.of_session(&Intent { what: bare });
-    samples.of_session(&Denied { what: bare, sqlstate: *b"42501", reason: "", rules: &[] });
+    samples.of_session(&Intent { judged: None, what: bare });
+    samples.of_session(&Denied {
+        what: bare,
+        sqlstate: *b"42501",
+        reason: "",
+        rules: &[],
+        policy: None,
+    });
     samples.of_session(&Done {
         tag: b"",
         first_response_us: None,
@@ -99,7 +105,7 @@ pub(crate) fn minimal() -> Vec<Sample> {
         actor: None,
         detail: None,
     });
-    samples.of_agent(&ConfigLoad { config_sha256: &[0; 32] });
+    samples.of_agent(&ConfigLoad { config_sha256: &[0; 32], policy: None });
     samples.of_agent(&Hooks {
         action: HooksAction::Missing,
         cgroup: String::new(),

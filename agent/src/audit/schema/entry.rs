@@ -2,7 +2,7 @@
 
 use super::super::happening::{LostSource, NamespaceChange, Tier};
 use super::super::session::{BoundLeg, CancelOutcome, Confidence, HandshakeKind};
-use super::super::statement::{Outcome, StatementKind, TextState, Transaction};
+use super::super::statement::{Decided, Outcome, StatementKind, TextState, Transaction};
 use super::{ACTOR, Field, Kind, Sensitivity, words};
 
 macro_rules! table {
@@ -72,11 +72,11 @@ pub const ENTRY: &[Field] = table! {
         "what told who wrote: T0 opener only, T1 transmit time stamps, T2 `sendmsg` tracepoint", "who";
     23 "values" Kind::Word(words::KEY_KINDS), Plain, "", "statement intent outcome denied",
         "values are held beside the entry, and what they are encrypted with", "";
-    24 "decision" Kind::Word(words::DECISIONS), Plain, "disposition", "intent denied",
+    24 "decision" Kind::Word(Decided::NAMES), Plain, "disposition", "intent denied",
         "what was decided", "what";
     25 "rules" Kind::Texts, Plain, "policy.name", "intent denied",
         "rules that decided", "what";
-    26 "policy" Kind::Hex, Plain, "policy.uid", "intent denied config_load",
+    26 "policy" Kind::Hex, Plain, "policy.uid", "denied config_load",
         "digest of the policy in force", "what";
     27 "masked" Kind::Uints, Plain, "", "outcome",
         "columns that were masked", "result";

@@ -8,5 +8,3 @@ pub const SEALS: &[&str] = &["regular", "first", "restart", "final", "handover"]
 pub const KEY_KINDS: &[&str] = &["clear", "session", "subject"];
 /// Why a value is not stored.
 pub const NEVER: &[&str] = &["rule", "secret"];
-/// What a decision was.
-pub const DECISIONS: &[&str] = &["allow", "deny", "mask", "rewrite"];

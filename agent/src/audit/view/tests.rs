@@ -79,7 +79,7 @@ fn a_statement_is_its_intent_and_its_outcome() {
         parameters: Parameters::Listed(&[parameter], None),
         ..what(b"select $1")
     };
-    reader.push(&entry(&later(2, 5), &Intent { what: asked }));
+    reader.push(&entry(&later(2, 5), &Intent { judged: None, what: asked }));
     assert_eq!(reader.items.len(), 1, "nothing is known of it yet");
     reader.push(&entry(&later(3, 9), &done(Of::Intent(2, None))));
     let item = reader.items.last().expect("it is known").clone();
@@ -157,23 +157,23 @@ fn texts_are_put_where_they_are_referred_to() {
         },
     );
     let by_ref = |seq| What { text: referred(seq), ..what(b"") };
-    reader.take(3, &Intent { what: by_ref(2) });
+    reader.take(3, &Intent { judged: None, what: by_ref(2) });
     reader.take(4, &done(Of::Intent(3, None)));
     // Of another name than it was introduced with.
-    reader.take(5, &Intent { what: What { name: b"t", ..by_ref(2) } });
+    reader.take(5, &Intent { judged: None, what: What { name: b"t", ..by_ref(2) } });
     reader.take(6, &done(Of::Intent(5, None)));
     // The text of an intent can be referred to as well, also when it has an outcome.
-    reader.take(7, &Intent { what: what(b"select 7") });
+    reader.take(7, &Intent { judged: None, what: what(b"select 7") });
     reader.take(8, &done(Of::Intent(7, None)));
-    reader.take(9, &Intent { what: by_ref(7) });
+    reader.take(9, &Intent { judged: None, what: by_ref(7) });
     reader.take(10, &done(Of::Intent(9, None)));
     // Of an outcome without an intent, too.
     let closed = What { kind: StatementKind::Close, ..what(b"select 11") };
     reader.take(11, &done(Of::Message(&closed)));
-    reader.take(12, &Intent { what: by_ref(11) });
+    reader.take(12, &Intent { judged: None, what: by_ref(11) });
     reader.take(13, &done(Of::Intent(12, None)));
     // What it refers to is not there: it stays as it is.
-    reader.take(14, &Intent { what: by_ref(99) });
+    reader.take(14, &Intent { judged: None, what: by_ref(99) });
     reader.take(15, &done(Of::Intent(14, None)));
     let statements = reader.statements();
     let texts: Vec<_> = statements.iter().map(|s| s["text"].as_str()).collect();
@@ -205,13 +205,17 @@ fn writers_are_shown_by_who_they_are() {
     reader.take(2, &Writer { actor: &other, tier: Tier::T2 });
     reader.take(3, &Writer { actor: &identity(9), tier: Tier::T2 });
     let by = |writer, shared_with| Writers { writer, tier: Tier::T2, shared_with };
-    reader.take(4, &Intent { what: What { writer: by(2, &[0, 3]), ..what(b"select 4") } });
+    reader.take(
+        4,
+        &Intent { judged: None, what: What { writer: by(2, &[0, 3]), ..what(b"select 4") } },
+    );
     reader.take(5, &done(Of::Intent(4, None)));
     // By the time of the outcome more is known.
-    reader.take(6, &Intent { what: what(b"select 6") });
+    reader.take(6, &Intent { judged: None, what: what(b"select 6") });
     reader.take(7, &done(Of::Intent(6, Some(by(3, &[2])))));
     let known_now_that_it_was_the_opener = Some(by(0, &[]));
-    reader.take(8, &Intent { what: What { writer: by(2, &[3]), ..what(b"select 8") } });
+    reader
+        .take(8, &Intent { judged: None, what: What { writer: by(2, &[3]), ..what(b"select 8") } });
     reader.take(9, &done(Of::Intent(8, known_now_that_it_was_the_opener)));
     let statements = reader.statements();
     let (opener, nine) =
@@ -251,8 +255,8 @@ fn an_outcome_without_an_intent_is_a_statement_of_its_own() {
 fn an_intent_without_an_outcome_is_given_when_none_can_come() {
     let intents = |reader: &mut Reader| {
         reader.session();
-        reader.take(2, &Intent { what: what(b"select 2") });
-        reader.take(3, &Intent { what: what(b"select 3") });
+        reader.take(2, &Intent { judged: None, what: what(b"select 2") });
+        reader.take(3, &Intent { judged: None, what: what(b"select 3") });
         reader.take(4, &done(Of::Intent(3, None)));
     };
     let unknown = |shown: &[Value]| {
@@ -304,7 +308,7 @@ fn a_value_of_another_kind_than_the_table_says_is_shown_by_its_number() {
 fn an_end_without_a_start_leaves_nothing_behind() {
     let mut reader = Reader::default();
     // A reader that begins in the middle of the log.
-    reader.take(7, &Intent { what: what(b"select 7") });
+    reader.take(7, &Intent { judged: None, what: what(b"select 7") });
     reader.take(8, &end());
     assert_eq!(reader.items.len(), 2);
     assert!(reader.joined.finish(9).is_empty());
@@ -315,7 +319,7 @@ fn an_end_without_a_start_leaves_nothing_behind() {
 #[test]
 fn a_session_of_which_only_the_middle_is_there_is_given_at_the_end() {
     let mut reader = Reader::default();
-    reader.take(7, &Intent { what: what(b"select 7") });
+    reader.take(7, &Intent { judged: None, what: what(b"select 7") });
     let statements = reader.statements();
     assert_eq!(statements.len(), 1, "its intent is not lost");
     assert_eq!(statements[0]["outcome"], "unknown");
@@ -325,10 +329,13 @@ fn a_session_of_which_only_the_middle_is_there_is_given_at_the_end() {
 fn what_a_denied_statement_was_is_shown() {
     let mut reader = Reader::default();
     reader.session();
-    reader.take(2, &Intent { what: what(b"select secret") });
+    reader.take(2, &Intent { judged: None, what: what(b"select secret") });
     reader.take(3, &done(Of::Intent(2, None)));
     let what = What { text: referred(2), ..what(b"") };
-    reader.take(4, &Denied { what, sqlstate: *b"42501", reason: "r", rules: &["first"] });
+    reader.take(
+        4,
+        &Denied { what, sqlstate: *b"42501", reason: "r", rules: &["first"], policy: None },
+    );
     let shown = reader.finish();
     let denied = shown.last().expect("it is given at once");
     assert_eq!((&denied["event"], &denied["text"]), (&json!("denied"), &json!("select secret")));
@@ -343,8 +350,8 @@ fn sessions_do_not_mix() {
     reader.session();
     reader.push(&entry(&of_other(0), &session_start(&identity(8))));
     reader.push(&entry(&of_other(1), &authentication()));
-    reader.take(2, &Intent { what: what(b"select 'first'") });
-    reader.push(&entry(&of_other(2), &Intent { what: what(b"select 'second'") }));
+    reader.take(2, &Intent { judged: None, what: what(b"select 'first'") });
+    reader.push(&entry(&of_other(2), &Intent { judged: None, what: what(b"select 'second'") }));
     reader.push(&entry(&of_other(3), &done(Of::Intent(2, None))));
     reader.take(3, &done(Of::Intent(2, None)));
     let statements = reader.statements();
@@ -409,9 +416,9 @@ fn binary_and_bytes_that_are_no_text_are_base64() {
     reader.session();
     let asked =
         What { parameters: Parameters::Listed(&parameters, None), ..what(b"select '\xe9'") };
-    reader.take(2, &Intent { what: asked });
+    reader.take(2, &Intent { judged: None, what: asked });
     reader.take(3, &done(Of::Intent(2, None)));
-    reader.take(4, &Intent { what: What { text: referred(2), ..what(b"") } });
+    reader.take(4, &Intent { judged: None, what: What { text: referred(2), ..what(b"") } });
     reader.take(5, &done(Of::Intent(4, None)));
     let statements = reader.statements();
     assert_eq!(

@@ -27,7 +27,7 @@ fn entries() -> Vec<Vec<u8>> {
     let handshake =
         Handshake { kind: HandshakeKind::Terminated, login: None, bound: &[], exception: None };
     let login = Authentication { handshake: Some(handshake), ..authentication() };
-    let intent = |text: &'static [u8]| Intent { what: what(text) };
+    let intent = |text: &'static [u8]| Intent { judged: None, what: what(text) };
     let other = Writers { writer: 6, tier: Tier::T2, shared_with: &[] };
     let by_other = What { text: held(b"insert into t values ($1)"), writer: other, ..what(b"") };
     let failed =
@@ -60,7 +60,7 @@ fn entries() -> Vec<Vec<u8>> {
         entry(&stamp(4), &intent(b"selec")),
         entry(&stamp(5), &failed),
         entry(&stamp(6), &Writer { actor: &perl, tier: Tier::T2 }),
-        entry(&stamp(7), &Intent { what: by_other }),
+        entry(&stamp(7), &Intent { judged: None, what: by_other }),
         entry(&outside(), &refused),
         entry(&stamp(8), &end),
     ]

@@ -127,7 +127,7 @@ impl Recorder {
         };
         let seq = self.seq.next();
         let ticket = self.describe(&asked, &written, |recorder, what, values| {
-            recorder.put_beside(Class::Ordinary, now, &Intent { what: *what }, values)
+            recorder.put_beside(Class::Ordinary, now, &Intent { judged: None, what: *what }, values)
         })?;
         self.statements.under_way.push_back(UnderWay { id: ready.id, seq, written });
         Ok(ticket)
