@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::licences;
 use crate::run::{Steps, cargo, run, say, which};
+use crate::setup::{self, Purpose};
 
 /// The kernel side is a program without `std` and is linted apart.
 const NOT_KERNEL: [&str; 3] = ["--workspace", "--exclude", "pgward-ebpf"];
@@ -11,6 +12,7 @@ const NOT_KERNEL: [&str; 3] = ["--workspace", "--exclude", "pgward-ebpf"];
 /// Runs every lint and reports all that fail.
 pub(crate) fn lint() -> Result<()> {
     let mut steps = Steps::default();
+    steps.step("setup", || setup::setup(Purpose::Build));
     steps.step("format", || run(cargo().args(["fmt", "--all", "--check"])));
     steps.step("clippy", || {
         run(cargo().arg("clippy").args(NOT_KERNEL).args([

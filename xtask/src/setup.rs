@@ -35,7 +35,7 @@ const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// What the installed things are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Purpose {
-    /// The eBPF programs.
+    /// The agent and the eBPF programs.
     Build,
     /// The demo: also a server, containers, network namespaces.
     Demo,
@@ -53,6 +53,12 @@ struct Package {
 
 const POSTGRES_PACKAGE: &str = "postgresql-15";
 
+/// What the agent is built with, besides Rust.
+const BUILD_PACKAGES: [Package; 1] = [
+    // PostgreSQL's own grammar is bound by bindgen.
+    Package { name: "libclang-dev", present: has_libclang },
+];
+
 const DEMO_PACKAGES: [Package; 4] = [
     Package { name: POSTGRES_PACKAGE, present: has_postgres },
     Package { name: "crun", present: || which("crun").is_some() },
@@ -61,15 +67,13 @@ const DEMO_PACKAGES: [Package; 4] = [
 ];
 
 /// Clients of the tests, besides what [`PYTHON_CLIENTS`] and [`NODE_MODULES`] need.
-const TEST_PACKAGES: [Package; 6] = [
+const TEST_PACKAGES: [Package; 5] = [
     Package { name: "nodejs", present: || which("node").is_some() },
     Package { name: "npm", present: || which("npm").is_some() },
     // Runs a source file, which the smaller runtime package can't.
     Package { name: "default-jdk-headless", present: || which("javac").is_some() },
     Package { name: "libpostgresql-jdbc-java", present: || Path::new(JDBC).is_file() },
     Package { name: "openssl", present: || which("openssl").is_some() },
-    // PostgreSQL's own scanner, which ours is compared with, is bound by bindgen when a test is built.
-    Package { name: "libclang-dev", present: has_libclang },
 ];
 
 /// Libraries of pgbouncer that a Debian host need not have.
@@ -87,6 +91,8 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
     if ebpf::needs_debian_packages() {
         wanted.extend(ebpf::DEBIAN_PACKAGES);
     }
+    let missing = BUILD_PACKAGES.iter().filter(|package| !(package.present)());
+    wanted.extend(missing.map(|package| package.name));
     if purpose != Purpose::Build {
         let missing = DEMO_PACKAGES.iter().filter(|package| !(package.present)());
         wanted.extend(missing.map(|package| package.name));
