@@ -43,6 +43,8 @@ pub struct Statement {
     pub parents: Vec<u32>,
     /// Relations that it names, each name and place once.
     pub relations: Vec<RelationUse>,
+    /// Sources of rows that are no relations.
+    pub derived: Vec<Derived>,
     /// Columns that it names.
     pub columns: Vec<ColumnUse>,
     /// Functions, procedures, operators, casts and types that it names.
@@ -74,6 +76,8 @@ pub struct RelationUse {
     pub effects: Effects,
     /// Alias by which columns refer to it, if it has one.
     pub alias: Option<Name>,
+    /// Names that its alias gives to its first columns: `AS a (b, c)`.
+    pub renamed: Vec<Name>,
     /// `ONLY`: without children.
     pub only: bool,
     /// Columns of it that are written by name (`INSERT (a, b)`, `SET a =`, `COPY t (a)`), or granted on; empty when no list
@@ -82,6 +86,35 @@ pub struct RelationUse {
     /// Query level that names it: see [`ColumnUse::scope`].
     pub scope: u32,
 }
+
+/// A source of rows that is no relation, to which columns may refer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derived {
+    /// What it is.
+    pub kind: DerivedKind,
+    /// Its alias, if it has one.
+    pub name: Option<Name>,
+    /// Query level it stands in: see [`ColumnUse::scope`].
+    pub scope: u32,
+}
+
+/// What rows come from that is no relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DerivedKind {
+    /// A subquery in `FROM`.
+    Subquery,
+    /// A function in `FROM`.
+    Function,
+    /// A common table expression.
+    Cte,
+    /// An alias of a join.
+    Join,
+    /// `excluded`, and names for the old and the new row.
+    Row,
+}
+
+/// Stands for every setting, in [`SettingUse::name`].
+pub const ANY_SETTING: &str = "*";
 
 /// A column, as named by a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
