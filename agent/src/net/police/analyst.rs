@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -15,10 +15,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::sql::{
-    facts::{self, Facts, Limits, STACK_BYTES, Unknown},
-    lex::{Encoding, Strings},
-};
+use crate::sql::facts::{self, Facts, Limits, Reading, STACK_BYTES, Unknown};
 
 /// Threads for long texts.
 const THREADS: usize = 2;
@@ -26,10 +23,11 @@ const THREADS: usize = 2;
 const WAITING_MAX: usize = 64;
 /// Longest text that is analysed where it is met, in bytes: some milliseconds at worst.
 const SHORT_BYTES_MAX: usize = 8 << 10;
-/// Texts of one worker whose facts are kept.
+/// Texts of one worker whose facts are kept; when it is reached all are forgotten.
 const KEPT_MAX: usize = 4096;
-/// Longest text among them, in bytes.
-const KEPT_BYTES_MAX: usize = 8 << 10;
+
+/// Facts by text.
+type Known = HashMap<Box<[u8]>, Arc<Analysed>>;
 
 /// What is known of a text.
 #[derive(Debug)]
@@ -37,17 +35,11 @@ pub struct Analysed {
     /// What it would do.
     pub facts: Result<Facts, Unknown>,
     /// Tags of its comment.
-    pub tags: facts::Tags,
+    pub tags: Tags,
 }
 
-/// How the server reads a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lexis {
-    /// Encoding of the client.
-    pub encoding: Encoding,
-    /// Whether backslashes are special in plain strings.
-    pub strings: Strings,
-}
+/// Tags of a statement's comment.
+pub type Tags = BTreeMap<Box<str>, Box<str>>;
 
 /// Analyses texts. Shared by all workers.
 #[derive(Debug)]
@@ -59,7 +51,7 @@ pub struct Analysts {
 #[derive(Debug)]
 struct Job {
     text: Arc<[u8]>,
-    lexis: Lexis,
+    reading: Reading,
     reply: oneshot::Sender<Arc<Analysed>>,
 }
 
@@ -72,8 +64,8 @@ pub enum Analysis {
 }
 
 thread_local! {
-    /// Facts of texts that this worker met.
-    static KEPT: RefCell<HashMap<(Lexis, Box<[u8]>), Arc<Analysed>>> = RefCell::default();
+    /// Facts of texts that this worker met, by how they are read.
+    static KEPT: RefCell<Vec<(Reading, Known)>> = RefCell::default();
 }
 
 impl Analysts {
@@ -87,8 +79,8 @@ impl Analysts {
             thread.stack_size(STACK_BYTES).spawn(move || {
                 loop {
                     let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Job { text, lexis, reply }) = next else { return };
-                    let _ = reply.send(analyse(&text, lexis, &limits)); // the session may be gone
+                    let Ok(Job { text, reading, reply }) = next else { return };
+                    let _ = reply.send(analyse(&text, reading, &limits)); // the session may be gone
                 }
             })?;
         }
@@ -96,40 +88,53 @@ impl Analysts {
     }
 
     /// Facts of a text. The calling thread has [`STACK_BYTES`] of stack.
-    pub fn analyse(&self, text: &Arc<[u8]>, lexis: Lexis) -> Analysis {
-        let key = (lexis, Box::<[u8]>::from(&**text));
-        if let Some(known) = KEPT.with_borrow(|kept| kept.get(&key).cloned()) {
+    pub fn analyse(&self, text: &Arc<[u8]>, reading: Reading) -> Analysis {
+        if let Some(known) = kept(text, reading) {
             return Analysis::Done(known);
         }
         if text.len() <= SHORT_BYTES_MAX {
-            let analysed = analyse(text, lexis, &self.limits);
-            if text.len() <= KEPT_BYTES_MAX {
-                KEPT.with_borrow_mut(|kept| {
-                    if kept.len() >= KEPT_MAX {
-                        kept.clear();
-                    }
-                    kept.insert(key, analysed.clone());
-                });
-            }
+            let analysed = analyse(text, reading, &self.limits);
+            keep(text, reading, &analysed);
             return Analysis::Done(analysed);
         }
         let (reply, answer) = oneshot::channel();
-        match self.waiting.try_send(Job { text: text.clone(), lexis, reply }) {
+        match self.waiting.try_send(Job { text: text.clone(), reading, reply }) {
             Ok(()) => Analysis::Later(answer),
             Err(_) => Analysis::Done(Arc::new(unanalysed())),
         }
     }
 }
 
-/// A text that nobody looked at.
-pub fn unanalysed() -> Analysed {
-    Analysed { facts: Err(Unknown::Unanalysed), tags: facts::Tags::default() }
+fn kept(text: &[u8], reading: Reading) -> Option<Arc<Analysed>> {
+    KEPT.with_borrow(|kept| {
+        let (_, known) = kept.iter().find(|(read, _)| *read == reading)?;
+        known.get(text).cloned()
+    })
 }
 
-fn analyse(text: &[u8], lexis: Lexis, limits: &Limits) -> Arc<Analysed> {
+fn keep(text: &[u8], reading: Reading, analysed: &Arc<Analysed>) {
+    KEPT.with_borrow_mut(|kept| {
+        let at = kept.iter().position(|(read, _)| *read == reading).unwrap_or_else(|| {
+            kept.push((reading, Known::new()));
+            kept.len() - 1
+        });
+        let known = &mut kept[at].1;
+        if known.len() >= KEPT_MAX {
+            known.clear();
+        }
+        known.insert(text.into(), analysed.clone());
+    });
+}
+
+/// A text that nobody looked at.
+pub fn unanalysed() -> Analysed {
+    Analysed { facts: Err(Unknown::Unanalysed), tags: Tags::default() }
+}
+
+fn analyse(text: &[u8], reading: Reading, limits: &Limits) -> Arc<Analysed> {
     // A fault of the analysis is no reason to let a text pass, nor to end the session.
     let analysed = catch_unwind(AssertUnwindSafe(|| Analysed {
-        facts: facts::analyse(text, lexis.encoding, lexis.strings, limits),
+        facts: facts::analyse(text, reading, limits),
         tags: facts::tags(text),
     }));
     Arc::new(analysed.unwrap_or_else(|_| unanalysed()))

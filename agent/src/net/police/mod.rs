@@ -27,7 +27,7 @@ pub use catalogs::{Catalogs, Whose};
 pub use in_force::{Bell, InForce, Watcher};
 pub use ruling::{Ruling, Unconcerned};
 
-use analyst::{Analysis, Lexis, unanalysed};
+use analyst::{Analysis, unanalysed};
 use asking::Asked;
 
 use super::identify::Who;
@@ -36,8 +36,8 @@ use crate::{
     catalog::{self, Meaning, Resolution, SessionState, Slot, Snapshot, StateRow},
     pg::session::{Answer, Kind, Outcome, Ready, Row, Statement, StatementId, TextState},
     policy::{Class, Need, Object, Policy, Reached, Request, Subject, WallTime},
-    sql::facts::{self, Effect, Facts, Name, Unknown},
-    sql::lex::{Encoding, Strings},
+    sql::facts::{self, Effect, Encoding, Facts, Name, Reading, Unknown},
+    sql::lex::Strings,
 };
 
 /// Rulings that a session keeps.
@@ -325,7 +325,7 @@ impl Police {
         if let Some((_, analysed)) = known {
             return Analysis::Done(analysed.clone());
         }
-        let analysis = self.shared.analysts.analyse(&ready.text, self.names.lexis());
+        let analysis = self.shared.analysts.analyse(&ready.text, self.names.reading());
         if let Analysis::Done(analysed) = &analysis
             // Nobody else holds the text of a simple query: it does not come again.
             && Arc::strong_count(&ready.text) > 1
@@ -437,12 +437,12 @@ impl Police {
 
 impl Names {
     /// How the server reads texts, as far as it is certain.
-    fn lexis(&self) -> Lexis {
+    fn reading(&self) -> Reading {
         let readable = self.state.readable();
-        Lexis {
+        Reading {
             encoding: match readable.utf8 {
                 Some(true) => Encoding::Utf8,
-                Some(false) | None => Encoding::Unsafe,
+                Some(false) | None => Encoding::Other,
             },
             strings: match readable.standard_strings {
                 Some(true) => Strings::Standard,
