@@ -11,7 +11,7 @@ mod auth;
 mod checked;
 mod destination;
 mod network;
-mod raw;
+pub(crate) mod raw;
 mod report;
 mod targets;
 

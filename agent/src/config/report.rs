@@ -27,7 +27,7 @@ pub struct Report {
 
 impl Report {
     /// A report about `file`, sorted by line.
-    pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         problems.dedup();
         Self { file: file.to_owned(), problems }

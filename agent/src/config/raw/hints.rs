@@ -79,7 +79,7 @@ pub(super) fn hint_for(unknown: &Unknown, known: &[Known]) -> Option<String> {
 }
 
 /// The candidate that differs least, when it differs by at most a third of its letters.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl Iterator<Item = &'c str>,
 ) -> Option<&'c str> {

@@ -13,52 +13,80 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Problem, Report};
-use hints::{Known, Unknown, hint_for, nearest};
+use hints::{Known, Unknown, hint_for};
+
+pub(crate) use hints::nearest;
 
 mod hints;
 
 /// Longest array the configuration may hold.
-pub(super) const ITEMS_MAX: usize = 256;
+pub(crate) const ITEMS_MAX: usize = 256;
 /// Longest text of one value, in bytes (`PATH_MAX` of Linux).
-pub(super) const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 /// Longest part of a found value that an error repeats, in characters.
 const SHOWN_MAX: usize = 60;
 
 /// Collects the errors of one document.
-pub(super) struct Document<'i> {
-    text: &'i str,
+pub(crate) struct Document<'i> {
+    /// Where each line ends.
+    line_feeds: Vec<usize>,
+    items_max: usize,
+    content: std::marker::PhantomData<&'i str>,
     problems: RefCell<Vec<Problem>>,
     unknown: RefCell<Vec<Unknown>>,
     known: RefCell<Vec<Known>>,
 }
 
 /// One table being read. [`Table::finish`] reports the keys that were not asked for.
-pub(super) struct Table<'d, 'i> {
+pub(crate) struct Table<'d, 'i> {
     document: &'d Document<'i>,
     name: String,
     content: Option<&'d DeTable<'i>>,
     asked: RefCell<Vec<&'static str>>,
 }
 
+/// The texts of a key that the file names as it likes.
+pub(crate) struct Named<'d> {
+    /// Where they stand.
+    pub(crate) place: Place,
+    /// The key.
+    pub(crate) name: &'d str,
+    /// What it has; nothing where all of it was wrong.
+    pub(crate) texts: Vec<&'d str>,
+}
+
 /// One value with its place, for checks that the reader can't make by itself.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     line: usize,
     key: String,
 }
 
 impl Place {
+    /// Line, counted from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
     /// `table.key`, with indices.
-    pub(super) fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         &self.key
     }
 }
 
 impl<'i> Document<'i> {
     /// A document without errors so far.
-    pub(super) fn new(text: &'i str) -> Self {
+    pub(crate) fn new(text: &'i str) -> Self {
+        Self::with_items_max(text, ITEMS_MAX)
+    }
+
+    /// The same, with arrays of up to `items_max`.
+    pub(crate) fn with_items_max(text: &'i str, items_max: usize) -> Self {
+        let bytes = text.bytes().enumerate();
         Self {
-            text,
+            line_feeds: bytes.filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect(),
+            items_max,
+            content: std::marker::PhantomData,
             problems: RefCell::default(),
             unknown: RefCell::default(),
             known: RefCell::default(),
@@ -66,14 +94,14 @@ impl<'i> Document<'i> {
     }
 
     /// Notes an error of the TOML syntax.
-    pub(super) fn syntax(&self, error: &toml::de::Error) {
+    pub(crate) fn syntax(&self, error: &toml::de::Error) {
         let line = error.span().map(|span| self.line(span.start));
         let message = error.message().trim().replace('\n', ", ");
         self.problems.borrow_mut().push(Problem { line, key: String::new(), message, hint: None });
     }
 
     /// The outermost table.
-    pub(super) fn root<'d>(&'d self, table: &'d DeTable<'i>) -> Table<'d, 'i> {
+    pub(crate) fn root<'d>(&'d self, table: &'d DeTable<'i>) -> Table<'d, 'i> {
         Table {
             document: self,
             name: String::new(),
@@ -83,7 +111,7 @@ impl<'i> Document<'i> {
     }
 
     /// Notes an error at a known place.
-    pub(super) fn problem(&self, place: &Place, message: String, hint: Option<String>) {
+    pub(crate) fn problem(&self, place: &Place, message: String, hint: Option<String>) {
         self.problems.borrow_mut().push(Problem {
             line: Some(place.line),
             key: place.key.clone(),
@@ -93,7 +121,7 @@ impl<'i> Document<'i> {
     }
 
     /// Notes that something is not there at all.
-    pub(super) fn missing(&self, key: &str, message: &str, hint: &str) {
+    pub(crate) fn missing(&self, key: &str, message: &str, hint: &str) {
         self.problems.borrow_mut().push(Problem {
             line: None,
             key: key.to_owned(),
@@ -103,7 +131,7 @@ impl<'i> Document<'i> {
     }
 
     /// Ends the reading: `Err` when there was any error.
-    pub(super) fn finish(&self, file: &str) -> Result<(), Report> {
+    pub(crate) fn finish(&self, file: &str) -> Result<(), Report> {
         let known = self.known.take();
         let mut problems = self.problems.take();
         for unknown in self.unknown.take() {
@@ -117,13 +145,12 @@ impl<'i> Document<'i> {
 
     /// Every key that was asked for so far, with the header of its table.
     #[cfg(test)]
-    pub(super) fn known(&self) -> std::collections::BTreeSet<(String, &'static str)> {
+    pub(crate) fn known(&self) -> std::collections::BTreeSet<(String, &'static str)> {
         self.known.borrow().iter().map(Known::named).collect()
     }
 
     fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
-        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+        1 + self.line_feeds.partition_point(|end| *end < offset)
     }
 
     fn place(&self, key: String, value: &Spanned<DeValue<'_>>) -> Place {
@@ -133,7 +160,7 @@ impl<'i> Document<'i> {
 
 impl<'d, 'i> Table<'d, 'i> {
     /// Reports the keys nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let asked = self.asked.into_inner();
         let known = asked.iter().map(|&key| Known::new(&self.name, key));
         self.document.known.borrow_mut().extend(known);
@@ -149,7 +176,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// The table `key`; an absent one reads as empty.
-    pub(super) fn table(&self, key: &'static str) -> Table<'d, 'i> {
+    pub(crate) fn table(&self, key: &'static str) -> Table<'d, 'i> {
         let content = match self.value(key) {
             None => None,
             Some((_, DeValue::Table(table))) => Some(table),
@@ -167,7 +194,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// The tables of `[[key]]`, with the place of each.
-    pub(super) fn tables(&self, key: &'static str) -> Vec<(Place, Table<'d, 'i>)> {
+    pub(crate) fn tables(&self, key: &'static str) -> Vec<(Place, Table<'d, 'i>)> {
         let mut tables = Vec::new();
         for (place, value) in self.items(key).unwrap_or_default() {
             match value {
@@ -187,18 +214,18 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// The table `key`, with its place, when it is there.
-    pub(super) fn written_table(&self, key: &'static str) -> Option<(Place, Table<'d, 'i>)> {
+    pub(crate) fn written_table(&self, key: &'static str) -> Option<(Place, Table<'d, 'i>)> {
         let place = self.written(key)?;
         Some((place, self.table(key)))
     }
 
     /// Where the value of `key` stands, of whatever type.
-    pub(super) fn written(&self, key: &'static str) -> Option<Place> {
+    pub(crate) fn written(&self, key: &'static str) -> Option<Place> {
         self.value(key).map(|(place, _)| place)
     }
 
     /// `true` or `false`; the default is `false`.
-    pub(super) fn flag(&self, key: &'static str) -> bool {
+    pub(crate) fn flag(&self, key: &'static str) -> bool {
         match self.value(key) {
             None => false,
             Some((_, DeValue::Boolean(value))) => *value,
@@ -210,7 +237,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn integer(
+    pub(crate) fn integer(
         &self,
         key: &'static str,
         default: u64,
@@ -220,7 +247,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// A whole number within `range`, with its place, when there is a good one.
-    pub(super) fn written_integer(
+    pub(crate) fn written_integer(
         &self,
         key: &'static str,
         range: RangeInclusive<u64>,
@@ -231,7 +258,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// A duration in milliseconds within `range`.
-    pub(super) fn millis(
+    pub(crate) fn millis(
         &self,
         key: &'static str,
         default: u64,
@@ -241,7 +268,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Whole numbers, each within `range`; `None` when the key is absent or not an array.
-    pub(super) fn integers(
+    pub(crate) fn integers(
         &self,
         key: &'static str,
         range: RangeInclusive<u64>,
@@ -260,7 +287,7 @@ impl<'d, 'i> Table<'d, 'i> {
 
     /// How many items the array `key` has as written, good or bad; another type counts as one,
     /// `None` is absent.
-    pub(super) fn written_items(&self, key: &str) -> Option<usize> {
+    pub(crate) fn written_items(&self, key: &str) -> Option<usize> {
         match self.content?.get(key)?.get_ref() {
             DeValue::Array(array) => Some(array.len()),
             _ => Some(1),
@@ -268,14 +295,14 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// A text.
-    pub(super) fn text(&self, key: &'static str) -> Option<(Place, &'d str)> {
+    pub(crate) fn text(&self, key: &'static str) -> Option<(Place, &'d str)> {
         let (place, value) = self.value(key)?;
         let text = self.text_of(&place, value)?;
         Some((place, text))
     }
 
     /// A text that no error repeats: a secret, or what somebody may have taken for one.
-    pub(super) fn secret_text(&self, key: &'static str) -> Option<(Place, &'d str)> {
+    pub(crate) fn secret_text(&self, key: &'static str) -> Option<(Place, &'d str)> {
         let (place, value) = self.value(key)?;
         match value {
             DeValue::String(text) if text.len() <= TEXT_BYTES_MAX => Some((place, text)),
@@ -292,7 +319,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Texts that no error repeats; `None` when the key is absent or anything in it is wrong.
-    pub(super) fn secret_texts(&self, key: &'static str) -> Option<(Place, Vec<&'d str>)> {
+    pub(crate) fn secret_texts(&self, key: &'static str) -> Option<(Place, Vec<&'d str>)> {
         let (place, value) = self.value(key)?;
         let text = |item: &'d Spanned<DeValue<'i>>| match item.get_ref() {
             DeValue::String(text) if text.len() <= TEXT_BYTES_MAX => Some(text.as_ref()),
@@ -310,7 +337,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Texts; `None` when the key is absent or not an array.
-    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<(Place, &'d str)>> {
+    pub(crate) fn texts(&self, key: &'static str) -> Option<Vec<(Place, &'d str)>> {
         let items = self.items(key)?;
         Some(
             items
@@ -323,13 +350,41 @@ impl<'d, 'i> Table<'d, 'i> {
         )
     }
 
+    /// The texts of each key of the table `key`, whatever its keys are: one text or an array of them. `None` when
+    /// the key is absent or not a table.
+    pub(crate) fn texts_by_name(&self, key: &'static str) -> Option<Vec<Named<'d>>> {
+        let (place, value) = self.value(key)?;
+        let DeValue::Table(table) = value else {
+            self.wrong_type(&place, value, "a table");
+            return None;
+        };
+        let mut named = Vec::new();
+        for (name, value) in table {
+            let name: &'d str = name.get_ref();
+            let place = self.document.place(joined(&place.key, &shown(name)), value);
+            let texts = match value.get_ref() {
+                DeValue::Array(items) if items.len() > self.document.items_max => {
+                    self.too_many(&place, items.len());
+                    Vec::new()
+                }
+                DeValue::Array(items) => {
+                    let texts = items.iter().map(|item| self.text_of(&place, item.get_ref()));
+                    texts.flatten().collect()
+                }
+                text => self.text_of(&place, text).into_iter().collect(),
+            };
+            named.push(Named { place, name, texts });
+        }
+        Some(named)
+    }
+
     /// One of the named choices; the first is the default.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
         self.written_choice(key, choices).map_or(choices[0].1, |(_, value)| value)
     }
 
     /// One of the named choices, with its place, when there is a good one.
-    pub(super) fn written_choice<T: Copy>(
+    pub(crate) fn written_choice<T: Copy>(
         &self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -340,7 +395,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// Named choices; `None` when the key is absent or not an array.
-    pub(super) fn choices<T: Copy>(
+    pub(crate) fn choices<T: Copy>(
         &self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -353,7 +408,7 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// An absolute path without `.` and `..`, with its place when it was written.
-    pub(super) fn path(&self, key: &'static str, default: &str) -> (Option<Place>, PathBuf) {
+    pub(crate) fn path(&self, key: &'static str, default: &str) -> (Option<Place>, PathBuf) {
         match self.text(key) {
             None => (None, PathBuf::from(default)),
             Some((place, text)) => {
@@ -364,20 +419,20 @@ impl<'d, 'i> Table<'d, 'i> {
     }
 
     /// An absolute path without a default, with its place.
-    pub(super) fn written_path(&self, key: &'static str) -> Option<(Place, PathBuf)> {
+    pub(crate) fn written_path(&self, key: &'static str) -> Option<(Place, PathBuf)> {
         let (place, text) = self.text(key)?;
         let path = self.path_of(&place, text)?;
         Some((place, path))
     }
 
     /// Absolute paths.
-    pub(super) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
+    pub(crate) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
         let texts = self.texts(key).unwrap_or_default();
         texts.into_iter().filter_map(|(place, text)| self.path_of(&place, text)).collect()
     }
 
     /// Checks that `text` is an absolute path in plain form.
-    pub(super) fn path_of(&self, place: &Place, text: &str) -> Option<PathBuf> {
+    pub(crate) fn path_of(&self, place: &Place, text: &str) -> Option<PathBuf> {
         if let Some(path) = plain_path(text) {
             return Some(path);
         }
@@ -402,11 +457,11 @@ impl<'d, 'i> Table<'d, 'i> {
             self.wrong_type(&place, value, "an array");
             return None;
         };
-        if array.len() > ITEMS_MAX {
-            let message = format!("too many: found {}, expected at most {ITEMS_MAX}", array.len());
-            self.document.problem(&place, message, None);
+        let items_max = self.document.items_max;
+        if array.len() > items_max {
+            self.too_many(&place, array.len());
         }
-        let numbered = array.iter().take(ITEMS_MAX).enumerate().map(|(index, item)| {
+        let numbered = array.iter().take(items_max).enumerate().map(|(index, item)| {
             let key = format!("{}[{index}]", place.key);
             (self.document.place(key, item), item.get_ref())
         });
@@ -464,6 +519,12 @@ impl<'d, 'i> Table<'d, 'i> {
         Some(text)
     }
 
+    fn too_many(&self, place: &Place, found: usize) {
+        let expected = self.document.items_max;
+        let message = format!("too many: found {found}, expected at most {expected}");
+        self.document.problem(place, message, None);
+    }
+
     fn wrong_type(&self, place: &Place, found: &DeValue<'_>, expected: &str) {
         let message = format!("wrong type: found {}, expected {expected}", described(found));
         self.document.problem(place, message, None);
@@ -471,7 +532,7 @@ impl<'d, 'i> Table<'d, 'i> {
 }
 
 /// `text` when it is an absolute path without `.`, `..` and doubled slashes.
-pub(super) fn plain_path(text: &str) -> Option<PathBuf> {
+pub(crate) fn plain_path(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     let plain = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str()
         && !path.components().any(|part| part == std::path::Component::ParentDir);
@@ -479,7 +540,7 @@ pub(super) fn plain_path(text: &str) -> Option<PathBuf> {
 }
 
 /// `text` for an error message: one line of bounded length, nothing that steers a terminal.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(|c| c.escape_debug()).collect();
     if text.chars().count() > SHOWN_MAX {
         shown.push('…');
@@ -488,7 +549,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// `a`, `b` or `c`, each in backticks.
-pub(super) fn alternatives<'n>(names: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn alternatives<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     match names.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
