@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -10,6 +11,7 @@ use super::{Check, EpochSummary, FIRST_ENTRIES};
 use crate::anchors::{Anchors, Known, Policy};
 use crate::check::Options;
 use crate::findings::{Class, Finding, Severity};
+use crate::frame::{Frames, Kind, Step};
 use crate::ledger::Range;
 use crate::store::Epoch;
 use crate::tree::Who;
@@ -141,9 +143,13 @@ impl Check<'_> {
                 ),
                 (Some(recovery), _) => match &recovery.aside {
                     Some((bytes, digest, file)) => {
-                        let same = tail_digest(&tail, *bytes).is_some_and(|found| found == *digest);
+                        let from = torn_from(&tail);
+                        let found = range_digest(&tail.path, from, *bytes);
                         let kept = file_digest(&epoch.directory().join(file));
-                        if same && tail.length <= *bytes && kept.is_none_or(|kept| kept == *digest)
+                        let whole = tail.offset + tail.length <= from.saturating_add(*bytes);
+                        if found == Some(*digest)
+                            && whole
+                            && kept.is_none_or(|kept| kept == *digest)
                         {
                             Class::TornTail.explained(format!(
                                 "{bytes} bytes of a batch that a crash cut off, as record {} says",
@@ -330,14 +336,29 @@ fn covering(ranges: &[Range], from: u64, to: u64) -> Option<u64> {
     by.filter(|_| to <= reached)
 }
 
-fn tail_digest(tail: &Tail, bytes: u64) -> Option<[u8; 32]> {
-    let file = File::open(&tail.path).ok()?;
+/// Where in a tail the torn batch begins: behind the last whole one, which is there again in the next segment.
+fn torn_from(tail: &Tail) -> u64 {
+    let mut from = tail.offset;
+    let Ok(mut frames) = Frames::open(&tail.path, from) else { return from };
+    while let Ok(Step::Frame(frame)) = frames.step()
+        && frame.sound
+    {
+        if frame.kind == Kind::Trailer {
+            from = frame.end();
+        }
+    }
+    from
+}
+
+/// SHA-256 of `bytes` bytes of a file; `None` if it can't be read.
+fn range_digest(path: &Path, from: u64, bytes: u64) -> Option<[u8; 32]> {
+    let file = File::open(path).ok()?;
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; 64 << 10];
     let mut at = 0;
     while at < bytes {
         let count = (bytes - at).min(buffer.len() as u64) as usize;
-        file.read_exact_at(&mut buffer[..count], tail.offset + at).ok()?;
+        file.read_exact_at(&mut buffer[..count], from.checked_add(at)?).ok()?;
         digest.update(&buffer[..count]);
         at += count as u64;
     }
@@ -345,7 +366,7 @@ fn tail_digest(tail: &Tail, bytes: u64) -> Option<[u8; 32]> {
 }
 
 /// SHA-256 of a whole file; `None` if it is not there.
-fn file_digest(path: &std::path::Path) -> Option<[u8; 32]> {
+fn file_digest(path: &Path) -> Option<[u8; 32]> {
     let mut file = File::open(path).ok()?;
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; 64 << 10];

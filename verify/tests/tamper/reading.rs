@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use pgward_verify::{Class, Entry, ReadError, Severity, Trail, Verdict, verify_dir_with};
 
 use crate::log::{Log, SPARE_BYTES, frame};
@@ -88,7 +89,15 @@ fn crashed(tail: &[u8]) -> (Scene, u64) {
     let before = log.batches[log.batches.len() - 2];
     let old = Scene::new(log.clone());
     let abandoned = fs::read(old.segment(0, "log")).expect("a file");
-    log.add(20, &[(56, "torn_tail".into()), (50, "boot".into())]);
+    let mut recovery = vec![(56, "torn_tail".into()), (50, "boot".into())];
+    if !tail.is_empty() {
+        // Only these were put aside: the batch before them is whole.
+        let digest = digest(&SHA256, tail);
+        recovery.push((123, (tail.len() as u64).into()));
+        recovery.push((124, digest.as_ref().into()));
+        recovery.push((125, "recovered-0".into()));
+    }
+    log.add(20, &recovery);
     log.seal(2);
     log.add(1, &[]);
     log.batch();
