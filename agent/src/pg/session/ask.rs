@@ -121,11 +121,7 @@ impl Session {
             // Left by a question that failed, if at all; closing what is not there is no error.
             close(Target::Portal),
             close(Target::Statement),
-            Frontend::Parse(Parse {
-                name: OWN_NAME,
-                text: question.text,
-                types: Oids::new([])?,
-            }),
+            Frontend::Parse(Parse { name: OWN_NAME, text: question.text, types: Oids::new([])? }),
             Frontend::Bind(Bind {
                 portal: OWN_NAME,
                 statement: OWN_NAME,
@@ -194,8 +190,7 @@ impl Session {
             }
             b'Z' => {
                 let status = seen.first().copied().unwrap_or_default();
-                self.transaction =
-                    TransactionStatus::from_byte(status).map_err(Error::server)?;
+                self.transaction = TransactionStatus::from_byte(status).map_err(Error::server)?;
                 self.end_question();
             }
             _ => {}

@@ -48,9 +48,7 @@ use std::collections::VecDeque;
 
 use ask::Asking;
 pub use ask::{Answer, NotAsked, Question, Row, Unanswered};
-pub use decision::{
-    Ceiling, Decision, Forward, Notice, NoticeSeverity, Permit, Permits, Refusal,
-};
+pub use decision::{Ceiling, Decision, Forward, Notice, NoticeSeverity, Permit, Permits, Refusal};
 pub use names::Name;
 use names::Names;
 pub use passed::{Output, Passed};

@@ -51,7 +51,8 @@ impl Session {
     ///
     /// Returns whether the server is working on it: if not, a cancel would hit another.
     pub fn explain_cancel(&mut self, id: StatementId, reply: Reply) -> bool {
-        if self.phase != Phase::Ready || self.owed.front().and_then(|front| front.id()) != Some(id) {
+        if self.phase != Phase::Ready || self.owed.front().and_then(|front| front.id()) != Some(id)
+        {
             return false;
         }
         if let Some(plan) = self.owed.plan_made() {

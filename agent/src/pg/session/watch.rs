@@ -5,7 +5,7 @@ use super::passed::Passed;
 use super::plan::{Counted, Instead, is_log};
 use super::report::{Event, Outcome};
 use super::{Phase, Session};
-use crate::pg::backend::{ErrorHead, ErrorField, ErrorFieldKind};
+use crate::pg::backend::{ErrorField, ErrorFieldKind, ErrorHead};
 use crate::pg::codec::{HEADER_BYTES, Reader};
 use crate::pg::error::{Error, Severity};
 use crate::pg::list::Kind as _;
