@@ -193,6 +193,8 @@ named! {
         IdentityLost = "identity_lost",
         /// A record could not be written (`audit.on_full = "block"`).
         RecordingFailed = "recording_failed",
+        /// It was ended by decision; the client was told why.
+        Decided = "decided",
         /// The agent stops.
         AgentStopped = "agent_stopped",
         /// A fault of the agent itself.

@@ -161,6 +161,7 @@ impl Registry {
             | EndReason::LimitExceeded
             | EndReason::IdentityLost
             | EndReason::RecordingFailed
+            | EndReason::Decided
             | EndReason::AgentStopped
             | EndReason::AgentFault => return,
         };

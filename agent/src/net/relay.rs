@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     audit::{NotRecorded, Recorded},
-    pg::{self, Session},
+    pg::{
+        self, Session,
+        session::{Event, Output, Passed},
+    },
 };
 
 /// Something to be waited for, at the side of the data path.
@@ -70,6 +73,8 @@ pub enum End {
     ClientClosed,
     /// The server closed.
     ServerClosed,
+    /// By decision; the client was told.
+    Decided,
     /// A socket failed.
     Broken(Peer, io::Error),
 }
@@ -116,17 +121,25 @@ pub struct Relay<C, S> {
     /// own would have it: it is passed on first.
     client_lost: Option<io::Error>,
     discarded: u64,
+    /// The session was ended by decision: the client gets what is said of it, and nothing more is read.
+    over: bool,
     /// Identities of new writers being looked up; nothing from the client is looked at meanwhile.
     identifying: Option<Pending<Arc<Who>>>,
     /// Waiting for the log to take what was recorded.
     recording: Option<Pending<Result<(), NotRecorded>>>,
 }
 
+/// One direction: what was read and not written yet.
+///
+/// What passes as it came is written from where it was read. Where the core put something in its place, what was released with
+/// it is written from a buffer of its own, and the bytes read are gone.
 #[derive(Default)]
 struct Pump {
     held: Vec<u8>,
     start: usize,
     cleared: usize,
+    /// Goes in front of all that is held; nothing is cleared meanwhile.
+    edited: Edited,
     eof: bool,
     shut: bool,
     /// The core had bytes that it did not release.
@@ -134,10 +147,79 @@ struct Pump {
     bytes: u64,
 }
 
+/// What is written in place of bytes that were read.
+#[derive(Default)]
+struct Edited {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// How many bytes were taken, and how many are written for them.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl Edited {
+    fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// How many of the bytes taken nothing was written for yet. A piece that is replaced counts as sent with its first byte.
+    fn unsent_taken(&self) -> usize {
+        let mut before = 0;
+        let unsent = self.pieces.iter().map(|&(taken, written)| {
+            let sent = self.sent.saturating_sub(before).min(written);
+            before += written;
+            match sent {
+                0 => taken,
+                sent if written == taken => taken - sent,
+                _ => 0,
+            }
+        });
+        unsent.sum()
+    }
+}
+
+/// What a look at bytes came to.
+#[derive(Default)]
+struct Released {
+    taken: usize,
+    /// Set when not all of them pass as they are.
+    edited: Option<Edited>,
+}
+
+impl Released {
+    fn add(&mut self, bytes: &[u8], passed: &Passed) {
+        if self.edited.is_none() && passed.output != Output::AsIs {
+            let pieces = vec![(self.taken, self.taken)];
+            self.edited = Some(Edited { bytes: bytes[..self.taken].to_vec(), sent: 0, pieces });
+        }
+        if let Some(edited) = &mut self.edited {
+            edited.bytes.extend_from_slice(passed.output(&bytes[self.taken..]));
+            edited.pieces.push((passed.taken, passed.sent_bytes()));
+        }
+        self.taken += passed.taken;
+    }
+}
+
 impl Pump {
     /// What may be written, for whoever can show that it is recorded.
     fn unsent(&self, _recorded: &Recorded) -> &[u8] {
-        &self.held[self.start..self.start + self.cleared]
+        match self.edited.is_empty() {
+            true => &self.held[self.start..self.start + self.cleared],
+            false => &self.edited.bytes[self.edited.sent..],
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.cleared > 0 || !self.edited.is_empty()
+    }
+
+    /// Bytes that were read and released, and neither they nor anything in their place was written.
+    fn unsent_taken(&self) -> u64 {
+        (self.cleared + self.edited.unsent_taken()) as u64
+    }
+
+    /// Bytes that wait to be written.
+    fn unsent_bytes(&self) -> usize {
+        self.cleared + self.edited.bytes.len() - self.edited.sent
     }
 
     fn undecided(&self) -> &[u8] {
@@ -145,8 +227,19 @@ impl Pump {
     }
 
     fn sent(&mut self, count: usize) {
+        if !self.edited.is_empty() {
+            self.edited.sent += count;
+            if self.edited.is_empty() {
+                self.edited = Edited::default();
+            }
+            return;
+        }
         self.start += count;
         self.cleared -= count;
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
         if self.start == self.held.len() {
             // Give the memory back: most sessions rest most of the time.
             *self = Self { held: Vec::new(), start: 0, ..std::mem::take(self) };
@@ -156,7 +249,19 @@ impl Pump {
         }
     }
 
-    /// Keeps what of `bytes` was not written; its first `cleared` bytes may go.
+    /// What is held was looked at.
+    fn release(&mut self, released: Released) {
+        match released.edited {
+            None => self.cleared = released.taken,
+            Some(edited) => {
+                self.edited = edited;
+                self.start += released.taken;
+                self.tidy();
+            }
+        }
+    }
+
+    /// Keeps what of `bytes` was not written, of which nothing was held before; its first `cleared` bytes may go.
     fn keep(&mut self, bytes: &[u8], cleared: usize) {
         if !bytes.is_empty() {
             self.held.extend_from_slice(bytes);
@@ -201,6 +306,7 @@ where
             client_is_mid_message: false,
             client_lost: None,
             discarded: 0,
+            over: false,
             identifying,
             recording: None,
         }
@@ -221,7 +327,7 @@ where
     pub fn finish(mut self) -> Finished<C> {
         self.recorder.look_at_clocks();
         let now = self.recorder.now();
-        self.recorder.sent_until(self.session.frontend_offset() - self.up.cleared as u64);
+        self.recorder.sent_until(self.session.frontend_offset() - self.up.unsent_taken());
         self.session.handle_close(now.boot.0);
         while let Some(event) = self.session.poll_event() {
             // The session ends anyway: a failing log can't end it twice.
@@ -232,7 +338,7 @@ where
             recorder: self.recorder,
             client_bytes: self.up.bytes,
             server_bytes: self.down.bytes,
-            client_is_mid_message: self.down.cleared > 0 || self.client_is_mid_message,
+            client_is_mid_message: self.down.has_unsent() || self.client_is_mid_message,
         }
     }
 
@@ -261,7 +367,7 @@ where
 
     /// Client to server.
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
-        if self.up.cleared > 0 {
+        if self.up.has_unsent() {
             let recorder = &self.recorder;
             let asked = self.go.poll(cx, |ticket, cx| recorder.poll_may_go(ticket, cx));
             let Poll::Ready(recorded) = asked else { return Ok(Step::Idle) };
@@ -283,12 +389,17 @@ where
         if self.poll_waits(cx)?.is_pending() {
             return Ok(Step::Idle);
         }
-        if self.up.waiting {
+        if self.over {
+            return Ok(Step::Idle);
+        }
+        if self.up.waiting || self.session.frontend_output_waits() {
             let held = std::mem::take(&mut self.up.held);
             let released = self.look_up(&held[self.up.start..]);
             self.up.held = held;
-            self.up.cleared = released?;
-            if self.up.cleared > 0 || self.identifying.is_some() {
+            let released = released?;
+            let taken = released.taken;
+            self.up.release(released);
+            if taken > 0 || self.up.has_unsent() || self.over || self.identifying.is_some() {
                 return Ok(Step::Progress);
             }
         }
@@ -320,6 +431,12 @@ where
                 }
                 let bytes = &scratch[..count];
                 let released = self.look_up(bytes)?;
+                if let Some(edited) = released.edited {
+                    self.up.edited = edited;
+                    self.up.keep(&bytes[released.taken..], 0);
+                    return Ok(Step::Progress);
+                }
+                let released = released.taken;
                 let recorder = &self.recorder;
                 let asked = self.go.poll(cx, |ticket, cx| recorder.poll_may_go(ticket, cx));
                 let written = match (released, asked) {
@@ -339,21 +456,23 @@ where
     }
 
     /// Lets the core look at client bytes, and decides what it asks about.
-    fn look_up(&mut self, bytes: &[u8]) -> Result<usize, RelayError> {
+    fn look_up(&mut self, bytes: &[u8]) -> Result<Released, RelayError> {
         let now = self.recorder.now();
-        let mut released = 0;
+        let mut released = Released::default();
         loop {
-            let passed = self.session.handle_frontend(now.boot.0, &bytes[released..])?;
-            released += passed;
+            let passed = self.session.handle_frontend(now.boot.0, &bytes[released.taken..])?;
+            let nothing = passed.is_nothing();
+            released.add(bytes, &passed);
             let mut decided = false;
             while let Some(event) = self.session.poll_event() {
+                self.over |= matches!(event, Event::Ended { .. });
                 if let Some(Decided { id, decision }) = self.recorder.event(event, now)? {
                     self.session.handle_decision(id, decision);
                     decided = true;
                 }
             }
-            if !decided && (passed == 0 || released == bytes.len()) {
-                self.up.waiting = released < bytes.len();
+            if !decided && nothing {
+                self.up.waiting = released.taken < bytes.len();
                 self.go.close(self.recorder.take_to_go());
                 if self.recorder.saturated() {
                     self.recording = Some(self.recorder.taken());
@@ -365,7 +484,7 @@ where
 
     /// Server to client.
     fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<Step, RelayError> {
-        if self.down.cleared > 0 {
+        if self.down.has_unsent() {
             let recorder = &self.recorder;
             let asked = self.answer.poll(cx, |ticket, cx| recorder.poll_may_answer(ticket, cx));
             let Poll::Ready(recorded) = asked else { return Ok(Step::Idle) };
@@ -377,8 +496,9 @@ where
                     Step::Progress
                 }
                 Poll::Ready(Err(e)) => {
-                    self.discarded += self.down.cleared as u64;
-                    self.down.sent(self.down.cleared);
+                    let unsent = self.down.unsent_bytes();
+                    self.discarded += unsent as u64;
+                    self.down.sent(unsent);
                     self.client_lost.get_or_insert(e);
                     match self.discarded > DISCARDED_BYTES_MAX {
                         true => self.lost().unwrap_or(Step::Progress),
@@ -387,14 +507,14 @@ where
                 }
             });
         }
-        if self.down.waiting {
-            // What came with the end of the handshake.
+        if self.down.waiting || self.session.backend_output_waits() {
+            // What came with the end of the handshake, or has to be said without the server.
             self.down.waiting = false;
-            let held = std::mem::take(&mut self.down.held);
-            let released = self.look_down(&held);
-            self.down.held = held;
-            self.down.cleared = released?;
+            self.look_down_held()?;
             return Ok(Step::Progress);
+        }
+        if self.over && !self.client_is_mid_message {
+            return Ok(self.lost().unwrap_or(Step::End(End::Decided)));
         }
         if self.down.eof {
             if let Some(end) = self.lost() {
@@ -411,24 +531,30 @@ where
             Poll::Ready(Err(e)) => Ok(Step::End(End::Broken(Peer::Server, e))),
             Poll::Ready(Ok(())) if buf.filled().is_empty() => {
                 self.down.eof = true;
-                // What is held is the beginning of a message that never came whole: the client gets it as the server sent it.
-                self.down.cleared = self.down.held.len() - self.down.start;
+                // What is held is the beginning of a message that never came whole: the client gets it as the server sent
+                // it, unless it might not have got the whole.
+                if self.session.backend_rest_may_pass() {
+                    self.down.cleared = self.down.held.len() - self.down.start;
+                }
                 Ok(Step::Progress)
             }
             Poll::Ready(Ok(())) => {
                 let count = buf.filled().len();
                 self.down.bytes += count as u64;
                 if !self.down.held.is_empty() {
-                    let mut held = std::mem::take(&mut self.down.held);
-                    held.extend_from_slice(&scratch[..count]);
-                    let released = self.look_down(&held[self.down.start..]);
-                    self.down.held = held;
-                    self.down.cleared = released?;
-                    self.client_is_mid_message = self.session.backend_is_mid_message();
+                    self.down.held.extend_from_slice(&scratch[..count]);
+                    self.look_down_held()?;
                     return Ok(Step::Progress);
                 }
                 let bytes = &scratch[..count];
                 let released = self.look_down(bytes)?;
+                if let Some(edited) = released.edited {
+                    self.down.edited = edited;
+                    self.down.keep(&bytes[released.taken..], 0);
+                    self.client_is_mid_message = self.session.backend_is_mid_message();
+                    return Ok(Step::Progress);
+                }
+                let released = released.taken;
                 let recorder = &self.recorder;
                 let asked = self.answer.poll(cx, |ticket, cx| recorder.poll_may_answer(ticket, cx));
                 let written = match (released, asked) {
@@ -448,17 +574,27 @@ where
         }
     }
 
-    fn look_down(&mut self, bytes: &[u8]) -> Result<usize, RelayError> {
-        debug_assert!(!self.down.undecided().is_empty() || self.down.held.is_empty());
+    fn look_down_held(&mut self) -> Result<(), RelayError> {
+        let held = std::mem::take(&mut self.down.held);
+        let released = self.look_down(&held[self.down.start..]);
+        self.down.held = held;
+        self.down.release(released?);
+        self.client_is_mid_message = self.session.backend_is_mid_message();
+        Ok(())
+    }
+
+    fn look_down(&mut self, bytes: &[u8]) -> Result<Released, RelayError> {
         let now = self.recorder.now();
-        let mut released = 0;
+        let mut released = Released::default();
         loop {
-            let passed = self.session.handle_backend(now.boot.0, &bytes[released..])?;
-            released += passed;
+            let passed = self.session.handle_backend(now.boot.0, &bytes[released.taken..])?;
+            let nothing = passed.is_nothing();
+            released.add(bytes, &passed);
             while let Some(event) = self.session.poll_event() {
+                self.over |= matches!(event, Event::Ended { .. });
                 self.recorder.event(event, now)?;
             }
-            if passed == 0 || released == bytes.len() {
+            if nothing {
                 self.answer.close(self.recorder.take_to_answer());
                 return Ok(released);
             }

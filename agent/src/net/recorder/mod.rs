@@ -37,7 +37,7 @@ use crate::{
     config::{self, AuditMode},
     pg::{
         Session, handshake,
-        session::{Decision, Event, State, StatementId},
+        session::{Decision, Event, Forward, Permit, Permits, State, StatementId},
     },
     tls,
 };
@@ -111,6 +111,15 @@ pub struct Decided {
     pub id: StatementId,
     /// What becomes of it.
     pub decision: Decision,
+}
+
+/// The verdict where there is no policy: what is recorded may pass.
+struct Unpoliced;
+
+impl Permits for Unpoliced {
+    fn permits(&self) -> bool {
+        true
+    }
 }
 
 impl Recorder {
@@ -261,7 +270,9 @@ impl Recorder {
                     let put = self.intent(&ready, now);
                     self.or_without(put)?;
                 }
-                return Ok(Some(Decided { id: ready.id, decision: Decision::Forward }));
+                let permit = Permit::of(ready.id, &Unpoliced);
+                let forward = permit.map(|permit| Decision::Forward(Forward::new(permit)));
+                return Ok(forward.map(|decision| Decided { id: ready.id, decision }));
             }
             Event::StatementDone(statement) => {
                 if RECORDS {
@@ -273,6 +284,10 @@ impl Recorder {
             Event::ParameterStatus { name, value } => self.beginning.told(&name, value),
             Event::ServerError { fatal: _, sqlstate } => self.sqlstate = sqlstate.or(self.sqlstate),
             Event::Terminate => self.terminated = true,
+            // Told to the client by the core; the end is recorded as that of the session.
+            Event::Ended { sqlstate } => self.sqlstate = Some(sqlstate),
+            // Only where a decision set a ceiling, or something was asked.
+            Event::CeilingReached(_) | Event::Answer(_) => {}
         }
         Ok(None)
     }

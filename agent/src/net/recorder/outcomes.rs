@@ -90,7 +90,7 @@ impl Recorder {
             core::Outcome::Unfinished if unsent => Outcome::Unsent,
             core::Outcome::Completed => Outcome::Completed,
             core::Outcome::Suspended => Outcome::Suspended,
-            core::Outcome::Failed => Outcome::Failed,
+            core::Outcome::Failed | core::Outcome::Refused => Outcome::Failed,
             core::Outcome::Skipped => Outcome::Skipped,
             core::Outcome::Unfinished => Outcome::Unfinished,
             core::Outcome::Unsent => Outcome::Unsent,

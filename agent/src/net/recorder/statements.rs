@@ -77,12 +77,11 @@ impl Recorder {
     pub(super) fn intent(&mut self, ready: &Ready, now: Now) -> Result<(), NotRecorded> {
         let ticket = match ready.kind {
             core::Kind::Parse => self.introduce(ready, now)?,
-            core::Kind::Simple
-            | core::Kind::Execute
-            | core::Kind::FunctionCall
-            | core::Kind::Bind
-            | core::Kind::Describe
-            | core::Kind::Close => Some(self.intend(ready, now)?),
+            core::Kind::Simple | core::Kind::Execute | core::Kind::FunctionCall => {
+                Some(self.intend(ready, now)?)
+            }
+            // Announced only to be decided; what runs is the `Execute`, of which there is an intent.
+            core::Kind::Bind | core::Kind::Describe | core::Kind::Close => None,
         };
         self.to_go = self.to_go.max(ticket);
         if self.mode == AuditMode::Overlap {

@@ -98,6 +98,7 @@ pub(super) fn explain(
         Ending::Relayed(Ok(End::ClientClosed)) => new(EndReason::ClientClosed),
         Ending::Relayed(Ok(End::ServerClosed)) if !ready => new(EndReason::StartupRefused),
         Ending::Relayed(Ok(End::ServerClosed)) => new(EndReason::ServerClosed),
+        Ending::Relayed(Ok(End::Decided)) => new(EndReason::Decided),
         Ending::Relayed(Ok(End::Broken(Peer::Client, error))) => {
             new(EndReason::ClientReset).detail(error.to_string())
         }

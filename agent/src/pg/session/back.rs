@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::passed::Passed;
 use super::pending::{Pending, must_fail};
+use super::plan::ERROR_READ_BYTES_MAX;
 use super::report::{Bound, CopyCount, Event, Kind, Outcome, Statement, Tag};
 use super::{Copying, DONE_WAITING_MAX, EVENTS_MAX, Phase, Session};
 use crate::pg::backend::{Backend, ErrorHead, TransactionStatus};
@@ -19,14 +21,19 @@ const TAG_PREFIX_BYTES: u32 = 128;
 /// Bytes of an `ErrorResponse` that are read: severity and SQLSTATE come first.
 const ERROR_PREFIX_BYTES: u32 = ErrorHead::PREFIX_BYTES_MAX as u32;
 
-enum Step {
+/// What a look at the front of the server's bytes came to.
+pub(super) enum Step {
+    /// This many bytes may pass.
     Took(usize),
+    /// Others go in their place.
+    Edit(Passed),
+    /// Nothing may pass now.
     Wait,
 }
 
 impl Session {
-    /// Looks at the server's bytes that were not released yet and returns how many of them may be
-    /// forwarded to the client now: normally all of them.
+    /// Looks at the server's bytes that are not done with yet, and tells how many of them are now and
+    /// what the client gets for them: normally themselves, all of them.
     ///
     /// Held until complete are only the messages the session learns from, and of long ones only
     /// the beginning. `now` and the order of calls are as for [`Session::handle_frontend`].
@@ -34,7 +41,11 @@ impl Session {
     /// Errors: the server sent something that is no message, or answers nothing that was asked, so
     /// that what it does can no longer be told. Nothing at or behind the front of `input` may be
     /// forwarded.
-    pub fn handle_backend(&mut self, now: u64, input: &[u8]) -> Result<usize, Error> {
+    pub fn handle_backend(&mut self, now: u64, input: &[u8]) -> Result<Passed, Error> {
+        if let Some(edit) = self.back_edit.take() {
+            self.counters.backend_bytes += edit.sent_bytes() as u64;
+            return Ok(*edit);
+        }
         let mut taken = 0;
         self.back_wanted = 0;
         loop {
@@ -43,22 +54,40 @@ impl Session {
                     taken += bytes;
                     self.counters.backend_bytes += bytes as u64;
                 }
-                Ok(Step::Wait) => return Ok(taken),
+                Ok(Step::Edit(edit)) if taken == 0 => {
+                    self.counters.backend_bytes += edit.sent_bytes() as u64;
+                    return Ok(edit);
+                }
+                Ok(Step::Edit(edit)) => {
+                    self.back_edit = Some(Box::new(edit));
+                    return Ok(Passed::as_is(taken));
+                }
+                Ok(Step::Wait) => return Ok(Passed::as_is(taken)),
                 Err(error) if taken == 0 => return Err(error),
-                Err(_) => return Ok(taken),
+                Err(_) => return Ok(Passed::as_is(taken)),
             }
         }
     }
 
     #[inline]
     fn back_step(&mut self, now: u64, rest: &[u8]) -> Result<Step, Error> {
+        if self.back_body_left > 0 && !rest.is_empty() {
+            let passed = rest.len().min(self.back_body_left as usize);
+            self.back_body_left -= passed as u32;
+            if self.back_dropping {
+                self.back_dropping = self.back_body_left > 0;
+                return Ok(Step::Edit(Passed::instead(passed, Vec::new())));
+            }
+            return Ok(Step::Took(passed));
+        }
+        if self.back_body_left == 0 && !self.to_client.is_empty() {
+            return Ok(Step::Edit(Passed::instead(0, std::mem::take(&mut self.to_client))));
+        }
         if rest.is_empty() {
             return Ok(Step::Wait);
         }
-        if self.back_body_left > 0 {
-            let passed = rest.len().min(self.back_body_left as usize);
-            self.back_body_left -= passed as u32;
-            return Ok(Step::Took(passed));
+        if self.phase == Phase::Over {
+            return Ok(Step::Edit(Passed::instead(rest.len(), Vec::new())));
         }
         if self.events.len() >= EVENTS_MAX {
             return Ok(Step::Wait);
@@ -67,23 +96,31 @@ impl Session {
             self.back_wanted = HEADER_BYTES;
             return Ok(Step::Wait);
         };
-        if header.tag == b'D' {
-            return self.rows(now, rest).map(Step::Took);
+        if self.asking.is_none() {
+            if let Some(notices) = self.owed.plan().and_then(|plan| plan.take_notices(header.tag)) {
+                return Ok(Step::Edit(Passed::instead(0, notices)));
+            }
+            if header.tag == b'D' {
+                return self.rows(now, rest);
+            }
         }
         self.answer_message(now, header, rest)
     }
 
     /// Counts a run of `DataRow` messages by their headers.
-    fn rows(&mut self, now: u64, rest: &[u8]) -> Result<usize, Error> {
+    fn rows(&mut self, now: u64, rest: &[u8]) -> Result<Step, Error> {
         let copying = self.copy.from_client || self.copy.to_client;
-        let statement = match self.owed.front() {
-            Some(Pending::Query(statement) | Pending::Execute(statement))
-                if !copying && statement.sqlstate.is_none() && !must_fail(statement) =>
+        let (statement, plan) = match self.owed.front_planned() {
+            Some((Pending::Query(statement) | Pending::Execute(statement), plan))
+                if !copying
+                    && statement.sqlstate.is_none()
+                    && !must_fail(statement, plan.as_deref()) =>
             {
-                statement
+                (statement, plan)
             }
             _ => return Err(self.unexpected(b'D')),
         };
+        let mut ceiling = plan.and_then(|plan| plan.ceiling.as_mut());
         let (mut taken, mut rows, mut bytes) = (0, 0_u64, 0_u64);
         while let Some(header) = Header::read(&rest[taken..])
             && header.tag == b'D'
@@ -93,6 +130,11 @@ impl Session {
                 Err(_) if taken > 0 => break,
                 Err(fault) => return Err(Error::server(fault)),
             };
+            if let Some(ceiling) = &mut ceiling
+                && !ceiling.admits(body)
+            {
+                break;
+            }
             rows += 1;
             bytes += u64::from(body);
             let left = rest.len() - taken - HEADER_BYTES;
@@ -107,7 +149,13 @@ impl Session {
         statement.rows += rows;
         statement.row_bytes += bytes;
         self.counters.rows += rows;
-        Ok(taken)
+        if taken > 0 {
+            return Ok(Step::Took(taken));
+        }
+        // The first row does not pass; its header was checked above.
+        let header = Header::read(rest).map_or(0, |header| header.length.saturating_sub(4));
+        self.reach_ceiling();
+        Ok(self.drop_message(rest, header))
     }
 
     fn answer_message(&mut self, now: u64, header: Header, rest: &[u8]) -> Result<Step, Error> {
@@ -116,11 +164,26 @@ impl Session {
             return Err(Error::server(BytesFault::UnknownTag { tag }));
         };
         let body = header.body_bytes(length_max).map_err(Error::server)?;
+        if let Some(step) = self.answer_question(header, body, rest)? {
+            return Ok(step);
+        }
+        let read_max = match tag {
+            b'E' if self.owed.plan().is_some_and(|plan| plan.watches_errors()) => {
+                ERROR_READ_BYTES_MAX
+            }
+            b'N' if self.owed.plan().is_some_and(|plan| plan.refused.is_some()) => {
+                ERROR_PREFIX_BYTES
+            }
+            _ => read_max,
+        };
         let needed = HEADER_BYTES + body.min(read_max) as usize;
         let Some(seen) = rest.get(HEADER_BYTES..needed) else {
             self.back_wanted = needed;
             return Ok(Step::Wait);
         };
+        if let Some(step) = self.answer_planned(now, tag, seen, body, rest)? {
+            return Ok(step);
+        }
         self.answer(now, tag, seen, body)?;
         let passed = rest.len().min(HEADER_BYTES + body as usize);
         self.back_body_left = body - (passed - HEADER_BYTES) as u32;
@@ -139,8 +202,11 @@ impl Session {
                 }
                 Ok(())
             }
-            (b'E', _) => self.error(now, ErrorHead::read(seen)),
-            (_, Phase::Closing) => Ok(()),
+            (b'E', _) => {
+                self.error(now, ErrorHead::read(seen), Outcome::Failed);
+                Ok(())
+            }
+            (_, Phase::Closing | Phase::Over) => Ok(()),
             (b'Z', Phase::Ready) => {
                 let status = seen.first().copied().unwrap_or_default();
                 let status = TransactionStatus::from_byte(status).map_err(Error::server)?;
@@ -158,9 +224,14 @@ impl Session {
     fn answer_owed(&mut self, now: u64, tag: u8, seen: &[u8], body: u32) -> Result<(), Error> {
         let to_client = self.copy.to_client;
         let copying = to_client || self.copy.from_client;
-        let Some(front) = self.owed.front() else { return Err(self.unexpected(tag)) };
+        let Some((front, plan)) = self.owed.front_planned() else {
+            return Err(self.unexpected(tag));
+        };
+        if plan.as_ref().is_some_and(|plan| plan.must_fail()) {
+            return Err(self.unexpected(tag));
+        }
         if let Some(statement) = front.statement() {
-            if statement.sqlstate.is_some() || must_fail(statement) {
+            if statement.sqlstate.is_some() || must_fail(statement, plan.as_deref()) {
                 return Err(self.unexpected(tag));
             }
             statement.first_response.get_or_insert(now);
@@ -266,7 +337,8 @@ impl Session {
         self.done_waiting.push_back(statement);
     }
 
-    fn error(&mut self, now: u64, head: ErrorHead) -> Result<(), Error> {
+    /// An error, as the client hears it; `outcome` is that of the statement it is about.
+    pub(super) fn error(&mut self, now: u64, head: ErrorHead, outcome: Outcome) {
         self.counters.errors += 1;
         let sqlstate = head.sqlstate;
         let fatal = head.severity.ends_session();
@@ -275,7 +347,7 @@ impl Session {
             if fatal {
                 self.fatal(now, sqlstate);
             }
-            return Ok(());
+            return;
         }
         if !matches!(self.owed.front(), None | Some(Pending::Sync)) {
             // An answer to anything else: the Syncs in doubt were none.
@@ -287,6 +359,7 @@ impl Session {
             Some(Pending::Query(statement) | Pending::FunctionCall(statement)) => {
                 statement.first_response.get_or_insert(now);
                 statement.sqlstate = sqlstate.or(Some(*b"XX000"));
+                statement.outcome = outcome;
             }
             Some(Pending::Sync) => {
                 // The transaction of the statements in front was not committed.
@@ -298,22 +371,35 @@ impl Session {
                 }
             }
             Some(_) => {
-                if let Some(failed) = self.owed.pop() {
-                    self.fail(now, failed, sqlstate);
+                if let Some((failed, plan)) = self.owed.pop_planned() {
+                    if let Pending::Parse { prepared, origin: _ } = &failed
+                        && prepared.name.is_empty()
+                    {
+                        self.names.drop_unnamed();
+                    }
+                    let refusal = plan.and_then(|plan| plan.refusal());
+                    self.fail(now, failed, sqlstate, outcome, refusal);
                 }
                 self.skip(now);
             }
         }
-        Ok(())
     }
 
     /// Reports a message of the extended protocol that failed.
-    fn fail(&mut self, now: u64, failed: Pending, sqlstate: Option<[u8; 5]>) {
+    pub(super) fn fail(
+        &mut self,
+        now: u64,
+        failed: Pending,
+        sqlstate: Option<[u8; 5]>,
+        outcome: Outcome,
+        refusal: Option<[u8; 5]>,
+    ) {
         let Some(mut statement) = failed.into_statement() else { return };
-        if statement.kind == Kind::Execute && !must_fail(&statement) {
+        if statement.kind == Kind::Execute && !must_fail(&statement, None) && refusal.is_none() {
             self.resolve(&mut statement);
         }
-        statement.outcome = Outcome::Failed;
+        statement.refusal = refusal.or(statement.refusal);
+        statement.outcome = outcome;
         statement.sqlstate = sqlstate;
         statement.first_response.get_or_insert(now);
         statement.done = now;
@@ -342,11 +428,12 @@ impl Session {
         self.settle_copy();
         let working = match self.owed.front() {
             Some(Pending::Sync | Pending::Copy(_)) | None => None,
-            Some(_) => self.owed.pop(),
+            Some(_) => self.owed.pop_planned(),
         };
         self.phase = Phase::Closing;
-        if let Some(working) = working {
-            self.fail(now, working, sqlstate);
+        if let Some((working, plan)) = working {
+            let refusal = plan.and_then(|plan| plan.refusal());
+            self.fail(now, working, sqlstate, Outcome::Failed, refusal);
         }
     }
 
@@ -360,6 +447,10 @@ impl Session {
             }
             _ => false,
         };
+        if self.owed.plan().is_some_and(|plan| plan.refused.is_some()) && !self.front_failed() {
+            // What was put in a refused statement's place did not fail.
+            return Err(self.unexpected(b'Z'));
+        }
         if !answered {
             if self.syncs_doubtful == 0 {
                 return Err(self.unexpected(b'Z'));
@@ -368,14 +459,17 @@ impl Session {
         } else if let Some(Pending::Query(mut statement) | Pending::FunctionCall(mut statement)) =
             self.owed.pop()
         {
-            statement.outcome = match statement.sqlstate {
-                Some(_) => Outcome::Failed,
-                None => Outcome::Completed,
-            };
+            if statement.sqlstate.is_none() {
+                statement.outcome = Outcome::Completed;
+            }
+            if statement.kind == Kind::Simple {
+                self.names.drop_unnamed();
+            }
             statement.done = now;
             self.done_waiting.push_back(statement);
         }
         self.skipping = false;
+        self.front.unsynced &= !self.owed.is_empty();
         self.copy = Default::default();
         self.flush_done(Some(status), None);
         match status {
@@ -446,7 +540,13 @@ impl Session {
         syncs
     }
 
-    fn unexpected(&mut self, tag: u8) -> Error {
+    /// Whether the statement under way has failed, and only its `ReadyForQuery` is owed.
+    pub(super) fn front_failed(&mut self) -> bool {
+        let statement = self.owed.front().and_then(Pending::statement);
+        statement.is_some_and(|statement| statement.sqlstate.is_some())
+    }
+
+    pub(super) fn unexpected(&mut self, tag: u8) -> Error {
         let awaited = self.owed.front().map_or("anything", |front| front.awaited());
         let fault = SequenceFault::UnexpectedAnswer { tag, awaited };
         Error::Sequence { side: Side::Server, fault }

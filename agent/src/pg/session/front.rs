@@ -3,38 +3,47 @@
 use std::sync::Arc;
 
 use super::names::Name;
+use super::passed::Passed;
 use super::pending::{CopyRun, Origin, Pending, Unchanged};
+use super::plan::Plan;
 use super::report::{
     Bound, Event, Keep, Kind, Outcome, Parameters, Prepared, Ready, Span, Statement, TextState,
 };
 use super::{EVENTS_MAX, Gate, Held, Phase, Session};
 use crate::pg::codec::{HEADER_BYTES, Header, Reader};
 use crate::pg::error::{BytesFault, Error, LimitFault, SequenceFault, Side};
-use crate::pg::frontend::{self, Bind, Frontend, FunctionCall, Parse, read_text};
+use crate::pg::frontend::{self, Bind, Frontend, FunctionCall, Parse, Target, read_text};
 
 /// What a look at the front of the client's bytes came to.
-enum Step {
+pub(super) enum Step {
     /// This many bytes may pass.
     Took(usize),
+    /// Others go in their place.
+    Edit(Passed),
     /// Nothing may pass now.
     Wait,
 }
 
 impl Session {
-    /// Looks at the client's bytes that were not released yet and returns how many of them may be
-    /// forwarded to the server now.
+    /// Looks at the client's bytes that are not done with yet, and tells how many of them are now and
+    /// what the server gets for them: themselves, but for refused statements and messages of our
+    /// own.
     ///
     /// COPY data and everything that needs no inspection passes as it comes; `Query`, `Parse`,
     /// `Bind`, `Describe`, `Execute`, `Close` and `FunctionCall` are held until complete. With a
     /// holding gate nothing passes at and behind a statement that waits for its decision. `now` is
     /// in nanoseconds of a clock that does not go back.
     ///
-    /// Call again with what is left until it returns 0: an error in the second message of a buffer
-    /// is returned only after the first was released, so that the server can answer it.
+    /// Call again with what is left, or nothing, until there [is nothing](Passed::is_nothing): an
+    /// error in the second message of a buffer is returned only after the first was released, so
+    /// that the server can answer it.
     ///
     /// Errors: the session cannot go on; see [`Error::reply`] for what to tell the client. Nothing
     /// at or behind the front of `input` may be forwarded.
-    pub fn handle_frontend(&mut self, now: u64, input: &[u8]) -> Result<usize, Error> {
+    pub fn handle_frontend(&mut self, now: u64, input: &[u8]) -> Result<Passed, Error> {
+        if let Some(edit) = self.front.edit.take() {
+            return Ok(self.sent_instead(*edit));
+        }
         let mut taken = 0;
         self.front.wanted = 0;
         loop {
@@ -44,25 +53,50 @@ impl Session {
                     self.front.offset += bytes as u64;
                     self.counters.frontend_bytes += bytes as u64;
                 }
-                Ok(Step::Wait) => return Ok(taken),
+                Ok(Step::Edit(edit)) if taken == 0 => return Ok(self.sent_instead(edit)),
+                Ok(Step::Edit(edit)) => {
+                    self.front.edit = Some(Box::new(edit));
+                    return Ok(Passed::as_is(taken));
+                }
+                Ok(Step::Wait) => return Ok(Passed::as_is(taken)),
                 Err(error) if taken == 0 => return Err(error),
-                Err(_) => return Ok(taken),
+                Err(_) => return Ok(Passed::as_is(taken)),
             }
         }
     }
 
+    fn sent_instead(&mut self, edit: Passed) -> Passed {
+        self.front.offset += edit.taken as u64;
+        self.counters.frontend_bytes += edit.sent_bytes() as u64;
+        edit
+    }
+
     fn front_step(&mut self, now: u64, rest: &[u8]) -> Result<Step, Error> {
-        if rest.is_empty() || self.phase == Phase::Closing {
+        match self.phase {
+            Phase::Ready => {}
+            Phase::Closing | Phase::Over => return Ok(Step::Wait),
+        }
+        if self.front.body_left > 0 && !rest.is_empty() {
+            return Ok(self.pass_body(rest));
+        }
+        if self.front.body_left == 0 && !self.front.to_server.is_empty() {
+            return Ok(Step::Edit(Passed::instead(0, std::mem::take(&mut self.front.to_server))));
+        }
+        if rest.is_empty() || self.front.terminated || self.events.len() >= EVENTS_MAX {
             return Ok(Step::Wait);
         }
-        if self.front.body_left > 0 {
-            return Ok(Step::Took(self.pass_body(rest)));
-        }
-        if self.front.terminated || self.events.len() >= EVENTS_MAX {
+        if self.asking.is_some() || self.front.cancel_waits {
             return Ok(Step::Wait);
         }
         if self.front.held.is_some() {
-            return Ok(self.pass_held(now, rest.len()));
+            let step = self.pass_held(now, rest);
+            return Ok(match step {
+                // Only now there may be something to say.
+                Step::Wait if !self.front.to_server.is_empty() => {
+                    Step::Edit(Passed::instead(0, std::mem::take(&mut self.front.to_server)))
+                }
+                step => step,
+            });
         }
         let Some(header) = Header::read(rest) else {
             self.front.wanted = HEADER_BYTES;
@@ -84,11 +118,11 @@ impl Session {
             b'd' | b'c' | b'f' if !self.copy_may_pass() => Ok(Step::Wait),
             b'd' => {
                 self.begin_copy_data();
-                Ok(self.pass(rest, body))
+                Ok(self.pass_copy(rest, body))
             }
             b'c' | b'f' => {
                 self.end_copy();
-                Ok(self.pass(rest, body))
+                Ok(self.pass_copy(rest, body))
             }
             b'X' => {
                 self.front.terminated = true;
@@ -107,6 +141,7 @@ impl Session {
             }
             _ => {
                 self.may_follow_copy(tag)?;
+                self.front.drops_copy = false;
                 self.whole(now, header, body, rest)
             }
         }
@@ -147,6 +182,9 @@ impl Session {
             self.front.wanted = frame_bytes;
             return Ok(Step::Wait);
         };
+        if self.is_doubtful(header.tag, &frame[HEADER_BYTES..]) {
+            return Ok(Step::Wait);
+        }
         let start = self.front.offset;
         let origin = Origin {
             id: self.next_id(),
@@ -168,46 +206,40 @@ impl Session {
         match (announced, self.gate) {
             (true, Gate::Hold) => {
                 let id = origin.id;
-                let held = Held { id, frame_bytes, decided: false, pending };
+                let held = Held { id, frame_bytes, ruling: None, pending };
                 self.front.held = Some(Box::new(held));
                 Ok(Step::Wait)
             }
             (true, Gate::Pass) | (false, _) => {
-                self.owe(now, pending);
+                self.owe(now, pending, None);
                 Ok(Step::Took(frame_bytes))
             }
         }
     }
 
-    /// Lets the held statement pass if it is decided and still in front.
-    fn pass_held(&mut self, now: u64, rest_bytes: usize) -> Step {
-        match self.front.held.take() {
-            Some(held) if held.decided && rest_bytes >= held.frame_bytes => {
-                self.owe(now, held.pending);
-                Step::Took(held.frame_bytes)
-            }
-            held => {
-                self.front.held = held;
-                Step::Wait
+    /// Notes that the server will answer `pending`, unless it is going to discard it, and what is to
+    /// be done about its answers.
+    pub(super) fn owe(&mut self, now: u64, pending: Pending, plan: Option<Box<Plan>>) {
+        match pending.kind() {
+            Some(Kind::Simple | Kind::FunctionCall) | None => {}
+            Some(Kind::Parse | Kind::Bind | Kind::Describe | Kind::Close | Kind::Execute) => {
+                self.front.unsynced = true;
             }
         }
-    }
-
-    /// Notes that the server will answer `pending`, unless it is going to discard it.
-    fn owe(&mut self, now: u64, pending: Pending) {
         if self.skipping && self.owed.syncs() == 0 {
             if pending.is_execution() {
                 self.report(pending, Outcome::Skipped, now);
             }
             return;
         }
-        let whole = pending.weight();
+        let beside = plan.as_ref().map_or(0, |plan| plan.weight());
+        let whole = pending.weight() + beside;
         if self.room(whole) {
-            self.owed.push(pending, whole);
+            self.owed.push_planned(pending, whole, plan);
         } else {
             let outline = pending.outline();
-            let weight = outline.weight();
-            self.owed.push(outline, weight);
+            let weight = outline.weight() + beside;
+            self.owed.push_planned(outline, weight, plan);
         }
     }
 
@@ -241,6 +273,7 @@ impl Session {
                     text_bytes: parse.text.len(),
                     text_state: TextState::Exact,
                     types: parse.types.iter().take(self.limits.parameters_max).collect(),
+                    decided_under: None,
                 };
                 Pending::Parse { origin, prepared: Arc::new(prepared) }
             }
@@ -257,12 +290,7 @@ impl Session {
     fn bind(&mut self, origin: Origin, body: &[u8]) -> Pending {
         let Ok(bind) = Bind::read(body) else { return malformed(origin, Kind::Bind) };
         let statement = Name::new(bind.statement);
-        let (prepared, generation) = match self.owed.statement(&statement) {
-            Ok(prepared) => (prepared, None),
-            Err(Unchanged) => {
-                (self.names.statement(&statement).cloned(), Some(self.names.generation()))
-            }
-        };
+        let (prepared, generation) = self.statement_ahead(&statement);
         let keep = if self.room(body.len()) { Keep::Whole } else { Keep::Outline };
         let parameters = Parameters::copy(&bind.formats, &bind.values, &self.limits, keep);
         let bound = Arc::new(Bound { statement, prepared, parameters });
@@ -271,10 +299,7 @@ impl Session {
 
     fn execute(&mut self, origin: Origin, portal: &[u8]) -> Pending {
         let portal = Name::new(portal);
-        let bound = match self.owed.portal(&portal) {
-            Ok(bound) => bound,
-            Err(Unchanged) => self.names.portal(&portal).cloned(),
-        };
+        let bound = self.portal_ahead(&portal);
         let mut statement = origin.statement(Kind::Execute);
         statement.portal = portal;
         statement.apply(bound);
@@ -321,16 +346,32 @@ impl Session {
     fn pass(&mut self, rest: &[u8], body: u32) -> Step {
         let passed = &rest[HEADER_BYTES..rest.len().min(HEADER_BYTES + body as usize)];
         self.front.body_left = body - passed.len() as u32;
+        self.front.drops_body = false;
         self.copy_data(passed);
         Step::Took(HEADER_BYTES + passed.len())
     }
 
+    /// The same, unless it is data of a COPY that was refused: the server would drop it.
+    fn pass_copy(&mut self, rest: &[u8], body: u32) -> Step {
+        let step = self.pass(rest, body);
+        self.front.drops_body = self.front.drops_copy;
+        match step {
+            Step::Took(bytes) if self.front.drops_body => {
+                Step::Edit(Passed::instead(bytes, Vec::new()))
+            }
+            step => step,
+        }
+    }
+
     /// Lets more of that body pass.
-    fn pass_body(&mut self, rest: &[u8]) -> usize {
+    fn pass_body(&mut self, rest: &[u8]) -> Step {
         let passed = &rest[..rest.len().min(self.front.body_left as usize)];
         self.front.body_left -= passed.len() as u32;
         self.copy_data(passed);
-        passed.len()
+        if self.front.drops_body {
+            return Step::Edit(Passed::instead(passed.len(), Vec::new()));
+        }
+        Step::Took(passed.len())
     }
 
     /// Whether COPY messages may pass now: not behind a `Sync` that a COPY could swallow unless
@@ -385,9 +426,84 @@ impl Session {
         }
     }
 
+    /// Whether it cannot be told yet what a message names, where that matters: an answer owed from
+    /// behind an earlier `Sync` decides it. The server owes it whatever the client does.
+    fn is_doubtful(&self, tag: u8, body: &[u8]) -> bool {
+        if self.epoch.is_none() || self.owed.syncs() == 0 {
+            return false;
+        }
+        match Frontend::read(tag, body) {
+            Ok(
+                Frontend::Bind(Bind { statement: name, .. })
+                | Frontend::Describe(Target::Statement, name),
+            ) => self.owed.doubts_statement(&Name::new(name)),
+            Ok(
+                Frontend::Execute { portal: name, rows_max: _ }
+                | Frontend::Describe(Target::Portal, name),
+            ) => self.owed.doubts_portal(&Name::new(name)),
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    /// What a `Bind` or `Describe` is told as, if it has to be decided: it uses a statement that
+    /// was decided under another epoch, or one that is not known.
+    fn stale(&self, pending: &Pending, origin: Origin) -> Option<Ready> {
+        let epoch = self.epoch?;
+        let (kind, portal, bound) = match pending {
+            Pending::Bind { origin: _, portal, bound, generation: _ } => {
+                (Kind::Bind, portal.clone(), Some(Arc::clone(bound)))
+            }
+            Pending::Describe { origin: _, target: Target::Portal, name } => {
+                (Kind::Describe, name.clone(), self.portal_ahead(name))
+            }
+            Pending::Describe { origin: _, target: Target::Statement, name } => {
+                let prepared = self.statement_ahead(name).0;
+                let parameters = Parameters::default();
+                let bound = Bound { statement: name.clone(), prepared, parameters };
+                (Kind::Describe, Name::default(), Some(Arc::new(bound)))
+            }
+            Pending::Query(_)
+            | Pending::FunctionCall(_)
+            | Pending::Parse { .. }
+            | Pending::Close { .. }
+            | Pending::Execute(_)
+            | Pending::Malformed(_)
+            | Pending::Sync
+            | Pending::Copy(_) => return None,
+        };
+        let prepared = bound.as_ref().and_then(|bound| bound.prepared.as_ref());
+        if prepared.is_some_and(|prepared| prepared.decided_under == Some(epoch)) {
+            return None;
+        }
+        let mut statement = origin.statement(kind);
+        statement.portal = portal;
+        statement.apply(bound);
+        Some(statement.ready())
+    }
+
+    /// What statement `name` will be when everything owed has succeeded, and the generation of the
+    /// names if it is what the server has confirmed.
+    fn statement_ahead(&self, name: &Name) -> (Option<Arc<Prepared>>, Option<u64>) {
+        match self.owed.statement(name) {
+            Ok(prepared) => (prepared, None),
+            Err(Unchanged) => (self.names.statement(name).cloned(), Some(self.names.generation())),
+        }
+    }
+
+    fn portal_ahead(&self, name: &Name) -> Option<Arc<Bound>> {
+        match self.owed.portal(name) {
+            Ok(bound) => bound,
+            Err(Unchanged) => self.names.portal(name).cloned(),
+        }
+    }
+
     /// Tells the driver of a statement; returns whether there is anything to tell.
     fn announce(&mut self, pending: &Pending, origin: Origin) -> bool {
         let Origin { id, span, started: _ } = origin;
+        if let Some(ready) = self.stale(pending, origin) {
+            self.events.push_back(Event::StatementReady(Box::new(ready)));
+            return true;
+        }
         let ready = match pending {
             Pending::Query(s) | Pending::FunctionCall(s) | Pending::Execute(s) => s.ready(),
             Pending::Malformed(s) if s.kind == Kind::Parse => s.ready(),
@@ -434,43 +550,4 @@ fn set_text(statement: &mut Statement, text: Result<&[u8], BytesFault>, body: &[
     statement.text = text.into();
     statement.text_bytes = text.len();
     statement.text_state = state;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pg::codec::Limits;
-    use crate::pg::handshake::tests::authenticated;
-
-    fn ready() -> Session {
-        Session::new(Limits::default(), Gate::Hold, 0, authenticated())
-    }
-
-    #[test]
-    fn a_torn_header_wants_the_rest_of_it() {
-        let mut session = ready();
-        for bytes in 1..HEADER_BYTES {
-            assert_eq!(session.handle_frontend(0, &b"Q\0\0\0\x06"[..bytes]), Ok(0));
-            assert_eq!(session.frontend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
-            assert_eq!(session.handle_backend(0, &b"S\0\0\0\x06"[..bytes]), Ok(0));
-            assert_eq!(session.backend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
-        }
-    }
-
-    #[test]
-    fn a_row_released_in_part_leaves_the_client_in_the_middle_of_it() {
-        let mut session = ready();
-        let query = b"Q\0\0\0\x06;\0";
-        assert_eq!(session.handle_frontend(0, query), Ok(0));
-        let Some(Event::StatementReady(statement)) = session.poll_event() else {
-            panic!("no statement");
-        };
-        session.handle_decision(statement.id, crate::pg::session::Decision::Forward);
-        assert_eq!(session.handle_frontend(0, query), Ok(query.len()));
-        assert!(!session.backend_is_mid_message());
-        assert_eq!(session.handle_backend(0, b"D\0\0\0\x0b\0\x01\0\0"), Ok(9));
-        assert!(session.backend_is_mid_message());
-        assert_eq!(session.handle_backend(0, b"\0\x01x"), Ok(3));
-        assert!(!session.backend_is_mid_message());
-    }
 }

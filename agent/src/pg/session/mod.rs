@@ -1,19 +1,28 @@
 //! One session, from the first request on: which bytes may pass, and what they did.
 //!
-//! A session never invents, withholds or changes a message. Client and server bytes go in as they
-//! lie in the driver's buffers; out comes how many of them may be forwarded, and events. What it
-//! keeps is what ties answers to requests:
+//! Client and server bytes go in as they lie in the driver's buffers; out comes how many of them
+//! are done with, what is sent on for them, and events. A message that nothing was decided about
+//! leaves as it came, from the same bytes. What differs, and nothing else does:
+//!
+//! * a refused statement is replaced by one that must fail on the server, and its error by that of
+//!   the refusal ([`plan`]); where nothing is under way, the session answers by itself;
+//! * notices are inserted, and rows beyond a ceiling withheld, where a decision says so;
+//! * questions of the driver's own are asked and answered unseen ([`ask`]);
+//! * a session that is ended by decision hears a FATAL as the last thing.
+//!
+//! What the session keeps is what ties answers to requests:
 //!
 //! ```text
-//!   client bytes ──> handle_frontend ──> released bytes ──────────────> server
+//!   client bytes ──> handle_frontend ──> the same, or others ──────────> server
 //!                      │  StatementReady ──> driver ──> handle_decision
 //!                      v
 //!                    answers owed (oldest first): Q  P  B  D  E  C  S  F  copy data
-//!                      ^
-//!   client <───────── released bytes <── handle_backend <───── server bytes
+//!                      ^    and what is to be done about them
+//!   client <── the same, or others <── handle_backend <────── server bytes
 //!                      └─ StatementDone, ParameterStatus, ...
 //!
-//!   Ready ──FATAL──> Closing
+//!   Ready ──FATAL of the server──> Closing
+//!     └────FATAL of our own──────> Over
 //!
 //!   Ready: Q ─> T D* C | I | G d* c C | H d* c C | E ... ─> Z      (simple)
 //!          P ─> 1    B ─> 2    D ─> t? T|n    C ─> 3    E ─> D* C|I|s    S ─> Z   (extended)
@@ -23,17 +32,28 @@
 //! Source: PostgreSQL documentation, "Message Flow"; `src/backend/tcop/postgres.c`,
 //! `src/backend/commands/copyfromparse.c`.
 
+mod ask;
 mod back;
+mod decision;
 mod front;
 mod names;
+mod passed;
 mod pending;
+mod plan;
 mod report;
+mod rule;
+mod watch;
 
 use std::collections::VecDeque;
 
+use ask::Asking;
+pub use ask::{Answer, NotAsked, Question, Row, Unanswered};
+pub use decision::{Ceiling, Decision, Forward, Notice, NoticeSeverity, Permit, Permits, Refusal};
 pub use names::Name;
 use names::Names;
+pub use passed::{Output, Passed};
 use pending::{CopyRun, Owed, Pending};
+use plan::Ruling;
 pub use report::{
     Bound, CancelKey, CopyCount, Event, Kind, Outcome, Parameter, Parameters, Prepared, Ready,
     Span, Statement, StatementId, StatementResult, Tag, TextState,
@@ -57,13 +77,6 @@ pub enum Gate {
     Pass,
     /// Nothing passes at and behind a statement until [`Session::handle_decision`].
     Hold,
-}
-
-/// What becomes of a statement that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// It goes to the server as it came.
-    Forward,
 }
 
 /// What a session is doing.
@@ -109,13 +122,16 @@ pub struct Counters {
 /// Order of calls, for each direction on its own:
 ///
 /// 1. Append what was read to a buffer and call `handle_frontend` or `handle_backend` with all of
-///    it, until it returns 0.
+///    it, until there [is nothing](Passed::is_nothing).
 /// 2. After each call take all events, and answer each `StatementReady` of a holding gate with
-///    `handle_decision`.
-/// 3. Forward and remove the released bytes. Never pass a byte twice.
+///    `handle_decision`, then or later.
+/// 3. Send the output on, in order, and remove the bytes taken. Never pass a byte twice.
 ///
 /// Answers free what waits for them, so after `handle_backend` try `handle_frontend` again if
-/// bytes are left. After an error or at the end of either connection call `handle_close` once.
+/// bytes are left. After `handle_frontend`, `ask` and `terminate` there may be something to send
+/// without any bytes to look at: see [`Session::frontend_output_waits`] and
+/// [`Session::backend_output_waits`]. After an error or at the end of either connection call
+/// `handle_close` once.
 pub struct Session {
     limits: Limits,
     gate: Gate,
@@ -123,7 +139,17 @@ pub struct Session {
     front: Front,
     /// Bytes of the server's message under way that pass unread.
     back_body_left: u32,
+    /// They are withheld.
+    back_dropping: bool,
     back_wanted: usize,
+    /// What goes to the client in place of the bytes in front, at the next call.
+    back_edit: Option<Box<Passed>>,
+    /// Messages of our own for the client, at the next boundary.
+    to_client: Vec<u8>,
+    /// A question of the driver's own.
+    asking: Option<Box<Asking>>,
+    /// See [`Session::decide_under`].
+    epoch: Option<u64>,
     owed: Owed,
     copy: Copying,
     /// The server discards everything up to the next `Sync`.
@@ -144,6 +170,8 @@ enum Phase {
     Ready,
     /// The server ended the session.
     Closing,
+    /// It was ended by decision.
+    Over,
 }
 
 /// The client's direction.
@@ -155,17 +183,31 @@ struct Front {
     body_left: u32,
     /// They are COPY data.
     body_is_copy: bool,
+    /// They are not passed.
+    drops_body: bool,
+    /// The last statement was refused: COPY data behind it does not pass.
+    drops_copy: bool,
+    /// Messages of the extended protocol were sent since the server was last ready.
+    unsynced: bool,
+    /// The server was asked for what it keeps to itself.
+    flushed: bool,
+    /// A cancel request of the driver's own is on its way.
+    cancel_waits: bool,
     terminated: bool,
     wanted: usize,
     held: Option<Box<Held>>,
     statements: u64,
+    /// What goes to the server in place of the bytes in front, at the next call.
+    edit: Option<Box<Passed>>,
+    /// Messages of our own for the server, at the next boundary.
+    to_server: Vec<u8>,
 }
 
 /// A statement that waits for its decision.
 struct Held {
     id: StatementId,
     frame_bytes: usize,
-    decided: bool,
+    ruling: Option<Ruling>,
     pending: Pending,
 }
 
@@ -197,7 +239,12 @@ impl Session {
             phase: Phase::Ready,
             front: Front { offset, ..Front::default() },
             back_body_left: 0,
+            back_dropping: false,
             back_wanted: 0,
+            back_edit: None,
+            to_client: Vec::new(),
+            asking: None,
+            epoch: None,
             owed: Owed::default(),
             copy: Copying::default(),
             skipping: false,
@@ -210,17 +257,6 @@ impl Session {
         }
     }
 
-    /// Decides a statement that waits. An `id` that does not wait is ignored.
-    pub fn handle_decision(&mut self, id: StatementId, decision: Decision) {
-        match decision {
-            Decision::Forward => {
-                if let Some(held) = self.front.held.as_mut().filter(|held| held.id == id) {
-                    held.decided = true;
-                }
-            }
-        }
-    }
-
     /// Oldest event not taken yet.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -229,7 +265,10 @@ impl Session {
     /// Ends the session: either connection is closed, or an error was returned. What the server
     /// still owes is reported as `Unfinished`, what never went to it as `Unsent`.
     pub fn handle_close(&mut self, now: u64) {
-        self.phase = Phase::Closing;
+        if self.phase == Phase::Ready {
+            self.phase = Phase::Closing;
+        }
+        self.give_up_question();
         self.flush_done(None, None);
         self.settle_copy();
         while let Some(pending) = self.owed.pop() {
@@ -258,7 +297,7 @@ impl Session {
     /// What the session is doing.
     pub fn state(&self) -> State {
         match self.phase {
-            Phase::Closing => State::Closing,
+            Phase::Closing | Phase::Over => State::Closing,
             Phase::Ready if self.front.terminated && self.owed.is_empty() => State::Closing,
             Phase::Ready => match (self.copy.from_client, self.copy.to_client) {
                 (true, true) => State::CopyBoth,
@@ -291,7 +330,28 @@ impl Session {
     /// Whether a part of the server's message under way was released and the rest is still to come: nothing else may be sent
     /// to the client then.
     pub fn backend_is_mid_message(&self) -> bool {
-        self.back_body_left > 0
+        self.back_body_left > 0 && !self.back_dropping
+    }
+
+    /// Whether [`Session::handle_frontend`] has something for the server without being given any
+    /// bytes.
+    pub fn frontend_output_waits(&self) -> bool {
+        self.phase == Phase::Ready && self.front.body_left == 0 && !self.front.to_server.is_empty()
+    }
+
+    /// Whether [`Session::handle_backend`] has something for the client without being given any
+    /// bytes.
+    pub fn backend_output_waits(&self) -> bool {
+        self.back_body_left == 0 && !self.to_client.is_empty()
+    }
+
+    /// Whether the beginning of a message that the server did not complete may go to the client,
+    /// where the server closed its connection: not if it could be one that is not for the client.
+    pub fn backend_rest_may_pass(&mut self) -> bool {
+        self.phase != Phase::Over
+            && !self.back_dropping
+            && self.asking.is_none()
+            && self.owed.plan().is_none()
     }
 
     /// Answers the server owes.

@@ -120,6 +120,15 @@ impl Names {
         }
     }
 
+    /// Notes that the unnamed statement is gone: a simple `Query` and every `Parse` without a name
+    /// drop it before anything else.
+    pub(super) fn drop_unnamed(&mut self) {
+        if self.unnamed_statement.is_some() {
+            self.generation += 1;
+            self.remove_statement(&Name::default());
+        }
+    }
+
     /// Notes a `ParameterDescription`: the parameters' types as the server sees them.
     pub(super) fn describe_statement(&mut self, name: &Name, types: &Oids<'_>, limits: &Limits) {
         let Some(known) = self.statement(name) else { return };
@@ -252,6 +261,7 @@ pub(super) fn cut(prepared: &Prepared) -> Prepared {
         text_bytes: prepared.text_bytes,
         text_state,
         types: Box::default(),
+        decided_under: prepared.decided_under,
     }
 }
 

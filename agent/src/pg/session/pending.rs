@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::names::{Name, cut};
+use super::plan::Plan;
 use super::report::{Bound, Kind, Prepared, Span, Statement, StatementId, TextState};
 use crate::pg::codec::TEXT_KEPT_BYTES_MIN;
 use crate::pg::frontend::Target;
@@ -132,6 +133,36 @@ impl Pending {
         }
     }
 
+    /// Number of the message, for those that have one.
+    pub(super) fn id(&self) -> Option<StatementId> {
+        match self {
+            Self::Query(statement)
+            | Self::FunctionCall(statement)
+            | Self::Execute(statement)
+            | Self::Malformed(statement) => Some(statement.id),
+            Self::Parse { origin, .. }
+            | Self::Bind { origin, .. }
+            | Self::Describe { origin, .. }
+            | Self::Close { origin, .. } => Some(origin.id),
+            Self::Sync | Self::Copy(_) => None,
+        }
+    }
+
+    /// What kind of message it came by, for those that have an id.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Query(statement)
+            | Self::FunctionCall(statement)
+            | Self::Execute(statement)
+            | Self::Malformed(statement) => Some(statement.kind),
+            Self::Parse { .. } => Some(Kind::Parse),
+            Self::Bind { .. } => Some(Kind::Bind),
+            Self::Describe { .. } => Some(Kind::Describe),
+            Self::Close { .. } => Some(Kind::Close),
+            Self::Sync | Self::Copy(_) => None,
+        }
+    }
+
     /// The statement under way, where there is one.
     pub(super) fn statement(&mut self) -> Option<&mut Statement> {
         match self {
@@ -232,13 +263,22 @@ fn named(mut statement: Box<Statement>, target: Target, name: Name) -> Box<State
 /// The answers owed, oldest first, and what they keep in memory.
 #[derive(Default)]
 pub(super) struct Owed {
-    entries: VecDeque<(Pending, u32)>,
+    entries: VecDeque<Entry>,
     /// Bytes of texts and parameters.
     bytes: usize,
     /// `Sync` entries.
     syncs: usize,
     /// Entries that change what the name of a prepared statement means.
     definitions: usize,
+}
+
+/// One answer owed.
+struct Entry {
+    pending: Pending,
+    /// Bytes of texts and parameters.
+    weight: u32,
+    /// What is to be done about its answers; for most, nothing.
+    plan: Option<Box<Plan>>,
 }
 
 /// Entries for which room is kept when nothing is owed.
@@ -264,30 +304,63 @@ impl Owed {
     }
 
     pub(super) fn push(&mut self, pending: Pending, weight: usize) {
+        self.push_planned(pending, weight, None);
+    }
+
+    pub(super) fn push_planned(
+        &mut self,
+        pending: Pending,
+        weight: usize,
+        plan: Option<Box<Plan>>,
+    ) {
         self.syncs += usize::from(matches!(pending, Pending::Sync));
         self.definitions += usize::from(pending.is_definition());
         self.bytes += weight;
         // A frame is shorter than 1 GiB, so the weight of one fits.
-        self.entries.push_back((pending, u32::try_from(weight).unwrap_or(u32::MAX)));
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        self.entries.push_back(Entry { pending, weight, plan });
     }
 
     #[inline]
     pub(super) fn front(&mut self) -> Option<&mut Pending> {
-        self.entries.front_mut().map(|(pending, _)| pending)
+        self.entries.front_mut().map(|entry| &mut entry.pending)
+    }
+
+    /// The oldest entry and what is to be done about its answers.
+    #[inline]
+    pub(super) fn front_planned(&mut self) -> Option<(&mut Pending, Option<&mut Plan>)> {
+        let Entry { pending, weight: _, plan } = self.entries.front_mut()?;
+        Some((pending, plan.as_deref_mut()))
+    }
+
+    /// What is to be done about the answers to the oldest entry.
+    #[inline]
+    pub(super) fn plan(&mut self) -> Option<&mut Plan> {
+        self.entries.front_mut()?.plan.as_deref_mut()
+    }
+
+    /// The same, made if there is none; `None` if nothing is owed.
+    pub(super) fn plan_made(&mut self) -> Option<&mut Plan> {
+        Some(self.entries.front_mut()?.plan.get_or_insert_default())
     }
 
     #[inline]
     pub(super) fn back(&mut self) -> Option<&mut Pending> {
-        self.entries.back_mut().map(|(pending, _)| pending)
+        self.entries.back_mut().map(|entry| &mut entry.pending)
     }
 
     pub(super) fn second(&self) -> Option<&Pending> {
-        self.entries.get(1).map(|(pending, _)| pending)
+        self.entries.get(1).map(|entry| &entry.pending)
     }
 
     /// Takes the oldest entry, and drops COPY data behind it: no COPY took it, and the server drops
     /// it too.
     pub(super) fn pop(&mut self) -> Option<Pending> {
+        self.pop_planned().map(|(pending, _)| pending)
+    }
+
+    /// The same, with what was to be done about its answers.
+    pub(super) fn pop_planned(&mut self) -> Option<(Pending, Option<Box<Plan>>)> {
         let popped = self.remove(0);
         while let Some(Pending::Copy(_)) = self.front() {
             self.remove(0);
@@ -296,27 +369,28 @@ impl Owed {
     }
 
     pub(super) fn pop_second(&mut self) -> Option<Pending> {
-        self.remove(1)
+        self.remove(1).map(|(pending, _)| pending)
     }
 
     /// Adds `Sync` entries behind the oldest entry.
     pub(super) fn push_syncs_second(&mut self, count: u32) {
         let index = self.entries.len().min(1);
         for _ in 0..count {
-            self.entries.insert(index, (Pending::Sync, 0));
+            let sync = Entry { pending: Pending::Sync, weight: 0, plan: None };
+            self.entries.insert(index, sync);
         }
         self.syncs += count as usize;
     }
 
-    fn remove(&mut self, index: usize) -> Option<Pending> {
-        let (pending, weight) = self.entries.remove(index)?;
+    fn remove(&mut self, index: usize) -> Option<(Pending, Option<Box<Plan>>)> {
+        let Entry { pending, weight, plan } = self.entries.remove(index)?;
         self.bytes -= weight as usize;
         self.syncs -= usize::from(matches!(pending, Pending::Sync));
         self.definitions -= usize::from(pending.is_definition());
         if self.entries.is_empty() && self.entries.capacity() > 2 * ROOM_KEPT {
             self.entries.shrink_to(ROOM_KEPT);
         }
-        Some(pending)
+        Some((pending, plan))
     }
 
     /// What statement `name` will be when everything owed has succeeded: `Err` if nothing owed
@@ -325,8 +399,15 @@ impl Owed {
         if self.definitions == 0 {
             return Err(Unchanged);
         }
-        for (pending, _) in self.entries.iter().rev().take(LOOK_BACK_MAX) {
+        for Entry { pending, weight: _, plan } in self.entries.iter().rev().take(LOOK_BACK_MAX) {
+            let refused = plan.as_ref().is_some_and(|plan| plan.refused.is_some());
             match pending {
+                // It fails, and leaves what was there before.
+                Pending::Parse { prepared, origin: _ } if refused && !prepared.name.is_empty() => {}
+                Pending::Parse { prepared, origin: _ } if refused && name.is_empty() => {
+                    return Ok(None);
+                }
+                Pending::Bind { .. } if refused => {}
                 Pending::Parse { prepared, origin: _ } if prepared.name.may_be(name) => {
                     return Ok(prepared.name.is(name).then(|| Arc::clone(prepared)));
                 }
@@ -344,10 +425,42 @@ impl Owed {
         if self.entries.len() > LOOK_BACK_MAX { Ok(None) } else { Err(Unchanged) }
     }
 
+    /// Whether what statement `name` will be depends on how something in front of a `Sync` ends that
+    /// was sent already: if it fails, an older one is meant.
+    pub(super) fn doubts_statement(&self, name: &Name) -> bool {
+        self.definitions > 0
+            && self.doubts(|pending| match pending {
+                Pending::Parse { prepared, origin: _ } => prepared.name.may_be(name),
+                Pending::Close { target: Target::Statement, name: closed, origin: _ } => {
+                    closed.may_be(name)
+                }
+                _ => false,
+            })
+    }
+
+    /// The same for portal `name`.
+    pub(super) fn doubts_portal(&self, name: &Name) -> bool {
+        self.doubts(|pending| match pending {
+            Pending::Bind { portal, .. } => portal.may_be(name),
+            Pending::Close { target: Target::Portal, name: closed, origin: _ } => {
+                closed.may_be(name)
+            }
+            _ => false,
+        })
+    }
+
+    fn doubts(&self, defines: impl Fn(&Pending) -> bool) -> bool {
+        let newest = self.entries.iter().rev().map(|entry| &entry.pending);
+        let mut behind_sync = newest.skip_while(|pending| !matches!(pending, Pending::Sync));
+        behind_sync.any(defines)
+    }
+
     /// The same for portal `name`.
     pub(super) fn portal(&self, name: &Name) -> Result<Option<Arc<Bound>>, Unchanged> {
-        for (pending, _) in self.entries.iter().rev().take(LOOK_BACK_MAX) {
+        for Entry { pending, weight: _, plan } in self.entries.iter().rev().take(LOOK_BACK_MAX) {
+            let refused = plan.as_ref().is_some_and(|plan| plan.refused.is_some());
             match pending {
+                Pending::Bind { .. } if refused => {}
                 Pending::Bind { bound, portal, .. } if portal.may_be(name) => {
                     return Ok(portal.is(name).then(|| Arc::clone(bound)));
                 }
@@ -367,8 +480,12 @@ impl Owed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unchanged;
 
-/// Whether a statement that the server refuses on sight is answered by anything but an error.
-pub(super) fn must_fail(statement: &Statement) -> bool {
+/// Whether the server can answer a statement by nothing but an error: it refuses what it got on
+/// sight.
+pub(super) fn must_fail(statement: &Statement, plan: Option<&Plan>) -> bool {
+    if let Some(plan) = plan.filter(|plan| plan.refused.is_some()) {
+        return plan.must_fail();
+    }
     match statement.text_state {
         TextState::Malformed => true,
         TextState::Exact | TextState::Cut | TextState::Unknown => false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::ask::Answer;
 use super::names::Name;
 use crate::pg::backend::TransactionStatus;
 use crate::pg::codec::Limits;
@@ -64,6 +65,8 @@ pub enum Outcome {
     Suspended,
     /// The server refused it or it failed; see `sqlstate`.
     Failed,
+    /// It was refused by decision: the server never saw it, and the client was told so.
+    Refused,
     /// Discarded by the server because an earlier message of the same pipeline failed.
     Skipped,
     /// The connection ended before the server said how it went.
@@ -152,6 +155,8 @@ pub struct Prepared {
     /// Parameter types as far as they are known: as the server described them, else as `Parse`
     /// declared them, which may be fewer, with 0 for "infer it".
     pub types: Box<[u32]>,
+    /// What [`super::Session::decide_under`] said when it was let through.
+    pub(super) decided_under: Option<u64>,
 }
 
 impl Prepared {
@@ -333,8 +338,13 @@ pub struct Statement {
     pub copy_in: Option<CopyCount>,
     /// COPY data to the client, if the server announced any.
     pub copy_out: Option<CopyCount>,
-    /// Code of the error it failed with.
+    /// Rows that a ceiling withheld from the client, as far as the server sent them.
+    pub rows_withheld: u64,
+    /// Code of the error it failed with, as the client heard it.
     pub sqlstate: Option<[u8; 5]>,
+    /// Code of the refusal, if it was refused by decision. The client may have heard another
+    /// error: in a failed transaction the server refuses everything by itself.
+    pub refusal: Option<[u8; 5]>,
     /// How it ended.
     pub outcome: Outcome,
     /// Status of the transaction behind it: for an `Execute`, behind the `Sync` that follows it if
@@ -368,7 +378,9 @@ impl Statement {
             results_total: 0,
             copy_in: None,
             copy_out: None,
+            rows_withheld: 0,
             sqlstate: None,
+            refusal: None,
             outcome: Outcome::Unfinished,
             transaction: None,
             sync_sqlstate: None,
@@ -530,6 +542,16 @@ pub enum Event {
     },
     /// The client said goodbye.
     Terminate,
+    /// A statement has more rows than its ceiling lets pass. They are withheld: the driver sends
+    /// a cancel request, and says [`super::Session::handle_cancel_sent`] when that is done.
+    CeilingReached(StatementId),
+    /// The session was ended by decision; what is told to the client is the last of what it gets.
+    Ended {
+        /// Code of the error that says so.
+        sqlstate: [u8; 5],
+    },
+    /// The answer to a question of the driver's own.
+    Answer(Box<Answer>),
 }
 
 /// Secret of `BackendKeyData`, hidden from logs and cleared on drop.

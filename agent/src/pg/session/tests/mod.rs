@@ -1,14 +1,17 @@
 //! Sessions driven by scripts.
 
+mod ask;
 mod bounds;
+mod ceiling;
 mod copy;
 mod extended;
 mod properties;
+mod refusal;
 mod simple;
 
 use super::*;
 use crate::pg::backend::{Backend, CopyFormat, ErrorField};
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Reply, Severity};
 use crate::pg::frontend::{Bind, Formats, Frontend, FunctionCall, Parse, Target};
 use crate::pg::handshake::tests::authenticated;
 use crate::pg::list::{Counted, Terminated};
@@ -29,9 +32,92 @@ pub(super) struct Driver {
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
     pub(super) events: Vec<Event>,
+    pub(super) judge: Judge,
+}
+
+/// What a test decides; `None` lets the statement wait.
+pub(super) type Judge = Box<dyn FnMut(&Ready) -> Option<Decision>>;
+
+/// A verdict that lets everything pass.
+struct Anything;
+
+impl Permits for Anything {
+    fn permits(&self) -> bool {
+        true
+    }
+}
+
+pub(super) fn permit(id: StatementId) -> Forward {
+    Forward::new(Permit::of(id, &Anything).expect("it permits"))
+}
+
+pub(super) fn forward(id: StatementId) -> Decision {
+    Decision::Forward(permit(id))
+}
+
+/// What the client is told of a refusal.
+pub(super) fn denied() -> Reply {
+    Reply {
+        severity: Severity::Error,
+        sqlstate: *b"42501",
+        text: "permission denied for table cards".into(),
+        detail: Some("rule".into()),
+        hint: None,
+    }
+}
+
+pub(super) fn refuse(keep_bytes: usize) -> Decision {
+    Decision::Refuse(Refusal { reply: denied(), keep_bytes })
+}
+
+/// The client's `ErrorResponse` of a refusal.
+pub(super) fn told() -> Vec<u8> {
+    let mut out = Vec::new();
+    denied().write(&mut out).expect("fits");
+    out
+}
+
+/// What the server says to the poison.
+pub(super) fn poison_error() -> Vec<u8> {
+    let fields = [
+        ErrorField { code: b'S', text: b"FEHLER" },
+        ErrorField { code: b'V', text: b"ERROR" },
+        ErrorField { code: b'C', text: b"42703" },
+        ErrorField { code: b'M', text: b"Spalte \xbbpgward: denied by policy\xab existiert nicht" },
+    ];
+    back(Backend::ErrorResponse(Terminated::new(fields).expect("no zeros")))
 }
 
 impl Driver {
+    /// A session where statements with `secret` in their text are refused, from there on in a
+    /// simple `Query`.
+    pub(super) fn refusing() -> Self {
+        let mut driver = Self::ready();
+        driver.judge = Box::new(|ready| {
+            let at = memchr::memmem::find(&ready.text, b"secret");
+            let statement = at.map(|at| match memchr::memrchr(b';', &ready.text[..at]) {
+                Some(end) => end + 1,
+                None => 0,
+            });
+            Some(match (statement, ready.kind) {
+                (Some(keep), _) => refuse(keep),
+                (None, Kind::FunctionCall) if ready.function == Some(7) => refuse(0),
+                (None, _) => forward(ready.id),
+            })
+        });
+        driver
+    }
+
+    /// What went to the server since the last call.
+    pub(super) fn sent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.to_server)
+    }
+
+    /// What went to the client since the last call.
+    pub(super) fn heard(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.to_client)
+    }
+
     pub(super) fn with(gate: Gate, limits: Limits) -> Self {
         Self {
             session: Session::new(limits, gate, 0, authenticated()),
@@ -41,6 +127,7 @@ impl Driver {
             to_server: Vec::new(),
             to_client: Vec::new(),
             events: Vec::new(),
+            judge: Box::new(|ready| Some(forward(ready.id))),
         }
     }
 
@@ -75,16 +162,15 @@ impl Driver {
             Step::Server(bytes) => self.from_server.extend_from_slice(bytes),
         }
         loop {
-            let input = self.from_client.len();
             let passed = self.session.handle_frontend(self.now, &self.from_client)?;
-            assert!(passed <= input, "released {passed} of {input} bytes");
-            self.to_server.extend(self.from_client.drain(..passed));
+            self.to_server.extend_from_slice(passed.output(&self.from_client));
+            self.from_client.drain(..passed.taken);
             let decided = self.take_events();
-            let input = self.from_server.len();
             let answered = self.session.handle_backend(self.now, &self.from_server)?;
-            assert!(answered <= input, "released {answered} of {input} bytes");
-            self.to_client.extend(self.from_server.drain(..answered));
-            if !self.take_events() && !decided && passed == 0 && answered == 0 {
+            self.to_client.extend_from_slice(answered.output(&self.from_server));
+            self.from_server.drain(..answered.taken);
+            let still = passed.is_nothing() && answered.is_nothing();
+            if !self.take_events() && !decided && still {
                 return Ok(());
             }
         }
@@ -94,8 +180,10 @@ impl Driver {
         let mut decided = false;
         while let Some(event) = self.session.poll_event() {
             if let Event::StatementReady(ready) = &event {
-                self.session.handle_decision(ready.id, Decision::Forward);
-                decided = true;
+                if let Some(decision) = (self.judge)(ready) {
+                    self.session.handle_decision(ready.id, decision);
+                    decided = true;
+                }
             }
             self.events.push(event);
         }

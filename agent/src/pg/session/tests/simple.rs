@@ -1,4 +1,5 @@
 use super::*;
+use crate::pg::codec::HEADER_BYTES;
 use crate::pg::error::{BytesFault, SequenceFault, Side};
 
 #[test]
@@ -29,17 +30,18 @@ fn query_is_reported_with_rows_times_span_and_status() {
 fn nothing_passes_behind_a_statement_that_waits() {
     let mut session = Session::new(Limits::default(), Gate::Hold, 100, authenticated());
     let input = [sync(), query("select 1"), sync()].concat();
-    assert_eq!(session.handle_frontend(1, &input), Ok(5));
-    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(0));
+    assert_eq!(session.handle_frontend(1, &input), Ok(Passed::as_is(5)));
+    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(Passed::as_is(0)));
     let Some(Event::StatementReady(ready)) = session.poll_event() else {
         panic!("expected a statement");
     };
     assert_eq!(session.poll_event(), None);
     assert_eq!((&*ready.text, ready.span.start), (&b"select 1"[..], 105));
-    session.handle_decision(StatementId(ready.id.0 + 1), Decision::Forward);
-    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(0));
-    session.handle_decision(ready.id, Decision::Forward);
-    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(input.len() - 5));
+    session.handle_decision(StatementId(ready.id.0 + 1), forward(ready.id));
+    session.handle_decision(ready.id, forward(StatementId(ready.id.0 + 1)));
+    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(Passed::as_is(0)));
+    session.handle_decision(ready.id, forward(ready.id));
+    assert_eq!(session.handle_frontend(1, &input[5..]), Ok(Passed::as_is(input.len() - 5)));
     assert_eq!(session.frontend_offset(), 100 + input.len() as u64);
 }
 
@@ -47,7 +49,7 @@ fn nothing_passes_behind_a_statement_that_waits() {
 fn open_gate_tells_of_statements_and_lets_them_pass() {
     let mut driver = Driver::with(Gate::Pass, Limits::default());
     let input = [query("select 1"), query("select 2")].concat();
-    assert_eq!(driver.session.handle_frontend(1, &input), Ok(input.len()));
+    assert_eq!(driver.session.handle_frontend(1, &input), Ok(Passed::as_is(input.len())));
     let ready = std::iter::from_fn(|| driver.session.poll_event());
     assert_eq!(ready.filter(|event| matches!(event, Event::StatementReady(_))).count(), 2);
 }
@@ -199,9 +201,9 @@ fn localised_fatal_error_is_recognised() {
 fn lost_connection_leaves_statements_unfinished_or_unsent() {
     let mut session = Session::new(Limits::default(), Gate::Hold, 0, authenticated());
     let input = [query("a"), query("b")].concat();
-    assert_eq!(session.handle_frontend(1, &input), Ok(0));
-    session.handle_decision(StatementId(1), Decision::Forward);
-    assert_eq!(session.handle_frontend(2, &input), Ok(query("a").len()));
+    assert_eq!(session.handle_frontend(1, &input), Ok(Passed::as_is(0)));
+    session.handle_decision(StatementId(1), forward(StatementId(1)));
+    assert_eq!(session.handle_frontend(2, &input), Ok(Passed::as_is(query("a").len())));
     while session.poll_event().is_some() {}
     session.handle_close(3);
     let outcomes: Vec<_> = std::iter::from_fn(|| session.poll_event())
@@ -270,4 +272,36 @@ fn unknown_message_of_the_server_ends_the_session() {
         driver.try_feed(&Step::Server(b"@\0\0\0\x04".to_vec())),
         Err(Error::server(BytesFault::UnknownTag { tag: b'@' }))
     );
+}
+
+fn bare() -> Session {
+    Session::new(Limits::default(), Gate::Hold, 0, authenticated())
+}
+
+#[test]
+fn a_torn_header_wants_the_rest_of_it() {
+    let mut session = bare();
+    for bytes in 1..HEADER_BYTES {
+        assert_eq!(session.handle_frontend(0, &b"Q\0\0\0\x06"[..bytes]), Ok(Passed::as_is(0)));
+        assert_eq!(session.frontend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
+        assert_eq!(session.handle_backend(0, &b"S\0\0\0\x06"[..bytes]), Ok(Passed::as_is(0)));
+        assert_eq!(session.backend_bytes_wanted(), HEADER_BYTES, "of {bytes} bytes");
+    }
+}
+
+#[test]
+fn a_row_released_in_part_leaves_the_client_in_the_middle_of_it() {
+    let mut session = bare();
+    let query = b"Q\0\0\0\x06;\0";
+    assert_eq!(session.handle_frontend(0, query), Ok(Passed::as_is(0)));
+    let Some(Event::StatementReady(statement)) = session.poll_event() else {
+        panic!("no statement");
+    };
+    session.handle_decision(statement.id, forward(statement.id));
+    assert_eq!(session.handle_frontend(0, query), Ok(Passed::as_is(query.len())));
+    assert!(!session.backend_is_mid_message());
+    assert_eq!(session.handle_backend(0, b"D\0\0\0\x0b\0\x01\0\0"), Ok(Passed::as_is(9)));
+    assert!(session.backend_is_mid_message());
+    assert_eq!(session.handle_backend(0, b"\0\x01x"), Ok(Passed::as_is(3)));
+    assert!(!session.backend_is_mid_message());
 }
