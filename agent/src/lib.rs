@@ -4,6 +4,7 @@ pub mod app;
 pub mod attrib;
 pub mod audit;
 pub mod bpf;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -228,4 +228,6 @@ pub enum DdlVerb {
     Alter,
     /// `DROP`.
     Drop,
+    /// `GRANT`, `REVOKE`, default privileges.
+    Grant,
 }

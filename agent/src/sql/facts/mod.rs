@@ -12,22 +12,104 @@
 //! No IO, no clock, no thread. Parsing and walking recurse: call it on a thread with
 //! [`STACK_BYTES`] of stack.
 
+mod administration;
+mod analyse;
+mod ddl;
 mod effect;
+mod expression;
+mod fingerprint;
+mod kind;
 mod name;
+mod node;
+mod object;
+mod query;
+mod rows;
+mod serialise;
+mod session;
+mod special;
+mod tags;
+mod tree;
+mod unique;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
+pub use analyse::analyse;
 pub use effect::{DdlVerb, Effect, Effects, ObjectKind};
 pub use name::{Name, QualifiedName};
+pub use tags::tags;
+
+use super::lex::Strings;
 
 /// Stack of a thread that analyses: the parser refuses deeper texts by itself, at about the depth where the server does.
 pub const STACK_BYTES: usize = 64 << 20;
+
+/// Name of a setting that stands for all of them, or for one that the text does not tell.
+pub const ANY_SETTING: &str = "*";
+
+/// What the bytes of a text mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// The session's encoding is UTF-8.
+    Utf8,
+    /// It is another one, or not known: texts of ASCII are read, others are [`Unknown::Encoding`].
+    Other,
+}
+
+impl Encoding {
+    /// The encoding that a server calls so (`client_encoding`).
+    pub fn named(name: &[u8]) -> Self {
+        let utf8 = [&b"UTF8"[..], b"UTF-8", b"UNICODE"];
+        let known = utf8.iter().any(|known| name.eq_ignore_ascii_case(known));
+        if known { Self::Utf8 } else { Self::Other }
+    }
+}
+
+/// How a session's texts are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// `client_encoding`.
+    pub encoding: Encoding,
+    /// `standard_conforming_strings`; [`Strings::Unsure`] reads as if it were off.
+    pub strings: Strings,
+}
+
+impl From<Encoding> for Reading {
+    fn from(encoding: Encoding) -> Self {
+        Self { encoding, strings: Strings::Standard }
+    }
+}
+
+/// What is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest text that is parsed, in bytes. Memory grows to a hundred times of it while it is.
+    pub text_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { text_bytes_max: 1 << 20 }
+    }
+}
 
 /// Facts about a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Its statements, in order; none for a text that is empty or all comment.
     pub statements: Vec<Statement>,
+}
+
+impl Facts {
+    /// What stands in front of a statement: the statements before it, whole and with their semicolons. Something may be put
+    /// behind in place of the statement. `None` when there is no statement of that number, or `text` is not the one that
+    /// these are facts about.
+    pub fn cut<'t>(&self, text: &'t [u8], index: usize) -> Option<&'t [u8]> {
+        text.get(..self.statements.get(index)?.span.start)
+    }
 }
 
 /// Facts about one statement.
@@ -37,12 +119,15 @@ pub struct Statement {
     pub span: Range<usize>,
     /// What it is, by its outermost node: for tables and records, not for decisions.
     pub kind: Kind,
-    /// All that it does, nested parts included.
+    /// All that it does, nested parts included. Never [`Effect::Execute`]: what a call does is told by its name, see
+    /// [`calls`](Self::calls).
     pub effects: Effects,
     /// The query level around each level, by number; its own number for the outermost.
     pub parents: Vec<u32>,
-    /// Relations that it names, each name and place once.
+    /// Relations that it names, once for each mention.
     pub relations: Vec<RelationUse>,
+    /// What its columns may belong to besides relations.
+    pub derived: Vec<Derived>,
     /// Columns that it names.
     pub columns: Vec<ColumnUse>,
     /// Functions, procedures, operators, casts and types that it names.
@@ -70,10 +155,14 @@ pub struct Kind(pub &'static str);
 pub struct RelationUse {
     /// Its name as written.
     pub name: QualifiedName,
-    /// What is done to it: only effects on relations.
+    /// What is done to it: only effects on relations. Rows that are changed are also read ([`Effect::Select`]) when a
+    /// column may be theirs, as with the server's own privileges. A definition on a relation (index, trigger, rule, policy,
+    /// child) alters it; a foreign key reads what it refers to.
     pub effects: Effects,
     /// Alias by which columns refer to it, if it has one.
     pub alias: Option<Name>,
+    /// Names that the alias gives to its columns, the first to the first: these hide the real ones.
+    pub renamed: Vec<Name>,
     /// `ONLY`: without children.
     pub only: bool,
     /// Columns of it that are written by name (`INSERT (a, b)`, `SET a =`, `COPY t (a)`), or granted on; empty when no list
@@ -83,8 +172,38 @@ pub struct RelationUse {
     pub scope: u32,
 }
 
-/// A column, as named by a statement.
+/// A source of rows that is no relation: its columns are made from what is named elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derived {
+    /// What it is.
+    pub kind: DerivedKind,
+    /// By what columns refer to it, if it has a name.
+    pub name: Option<Name>,
+    /// Query level that it stands in: see [`ColumnUse::scope`].
+    pub scope: u32,
+}
+
+/// What a source of rows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DerivedKind {
+    /// A mention of a common table expression.
+    Cte,
+    /// A query in `FROM`.
+    Subquery,
+    /// A function in `FROM`, `XMLTABLE`, `JSON_TABLE`.
+    Function,
+    /// A join with an alias: its columns are those of what it joins.
+    Join,
+    /// Another row of the relation that is written: `excluded`, `old`, `new`.
+    Row,
+}
+
+/// A column, as named by a statement.
+///
+/// * Without a qualifier it may be a whole row, when a relation or alias has its name.
+/// * With one it may be a function of that row, when there is no such column: then it is a [`CallKind::Field`], too.
+/// * A function of one argument which is a row may be a column: then it is here, too.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ColumnUse {
     /// Qualifiers as written, outermost first: none, an alias or relation, or schema and relation.
     pub qualifiers: Vec<Name>,
@@ -117,7 +236,7 @@ pub enum Place {
 }
 
 /// A function, operator, cast or type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     /// What it is.
     pub what: CallKind,
@@ -125,8 +244,8 @@ pub struct Call {
     pub name: QualifiedName,
     /// Arguments given.
     pub arguments: u16,
-    /// The value of an argument, where all decides on it and it is a plain string: for `set_config`, `nextval`,
-    /// `query_to_xml`, `dblink` and their like. `None` for arguments that are anything else.
+    /// Values of arguments, where all decides on them and they are written as constants: for `set_config`, `nextval`,
+    /// `query_to_xml`, `dblink` and their like. `None` for arguments that are anything else. Empty for other functions.
     pub constants: Vec<Option<Box<str>>>,
 }
 
@@ -163,7 +282,7 @@ pub struct ObjectUse {
 /// A setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingUse {
-    /// Its name, in lower case.
+    /// Its name, in lower case; [`ANY_SETTING`] for all of them, or one that is not told.
     pub name: Box<str>,
     /// What is done.
     pub access: SettingAccess,

@@ -1,0 +1,72 @@
+//! A number for statements of the same shape.
+//!
+//! Constants, aliases, what qualifies a column, and how often equal things stand behind each other in a list do not count.
+//! It groups records; statements of different meaning may share it.
+
+use super::node::NodeKind;
+use super::tree::{Node, Value};
+
+/// Odd, with bits spread evenly: the golden ratio.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The shape of a statement.
+pub(super) fn fingerprint(node: Node<'_>) -> u64 {
+    match node.kind() {
+        NodeKind::AConst | NodeKind::ParamRef => text(0, "constant"),
+        NodeKind::ColumnRef => {
+            let last = node.nodes("fields").last();
+            text(1, last.map(|name| name.text("sval")).unwrap_or_default())
+        }
+        NodeKind::Alias => 2,
+        kind => {
+            let mut hash = text(3, node.name());
+            // An alias of a value, but the name of a column where one is written.
+            let alias = kind == NodeKind::ResTarget && node.node("val").is_some();
+            for (field, value) in node.fields() {
+                let silent = (alias && field == "name" && !written(node))
+                    || (kind == NodeKind::CommonTableExpr && field == "ctename");
+                if !silent {
+                    hash = mix(text(hash, field), of_value(value));
+                }
+            }
+            hash
+        }
+    }
+}
+
+/// Whether a target is a plain constant or default: `SET a = 1` and `SET b = 1` differ by the name alone.
+fn written(_: Node<'_>) -> bool {
+    false
+}
+
+fn of_value(value: Value<'_>) -> u64 {
+    match value {
+        Value::Node(node) => fingerprint(node),
+        Value::List(items) => {
+            let (mut hash, mut before) = (4, None);
+            for (_, item) in items {
+                let item = of_value(item);
+                if before != Some(item) {
+                    hash = mix(hash, item);
+                }
+                before = Some(item);
+            }
+            hash
+        }
+        Value::Text(value) => text(5, value),
+        Value::Number(number) => mix(6, number.cast_unsigned()),
+        Value::True => 7,
+    }
+}
+
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash.rotate_left(23) ^ value).wrapping_mul(FACTOR)
+}
+
+fn text(seed: u64, text: &str) -> u64 {
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = words.iter().fold(seed, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    mix(mix(hash, u64::from_le_bytes(last)), text.len() as u64)
+}
