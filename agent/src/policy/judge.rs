@@ -38,6 +38,8 @@ pub(super) struct Weighed<'p> {
     pub(super) covered: bool,
     /// What protects the object, in the order of the file.
     pub(super) protects: Vec<&'p Protect>,
+    /// Rules that match and are not in force now.
+    pub(super) asleep: Vec<Hit<'p>>,
     /// Of the first of the class's roles that has one.
     pub(super) hint: Option<&'p Arc<str>>,
     /// When the first of the rules that match in all else begins or ceases to be in force.
@@ -115,6 +117,7 @@ impl Policy {
             grants: Vec::new(),
             covered: false,
             protects: Vec::new(),
+            asleep: Vec::new(),
             hint: None,
             until: None,
         };
@@ -220,12 +223,12 @@ impl<'p> Weighed<'p> {
     fn hear(&mut self, role: &'p Role, rule: &'p Rule, side: Side, now: WallTime) {
         let changes = rule.when.and_then(|window| window.changes(now));
         self.until = earlier(self.until, changes);
-        if rule.holds(now) {
-            match side {
-                Side::Grants => self.grants.push(Hit { role, rule }),
-                Side::Denials => self.denials.push(Hit { role, rule }),
-            }
-        }
+        let hits = match side {
+            _ if !rule.holds(now) => &mut self.asleep,
+            Side::Grants => &mut self.grants,
+            Side::Denials => &mut self.denials,
+        };
+        hits.push(Hit { role, rule });
     }
 }
 

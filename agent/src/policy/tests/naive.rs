@@ -2,7 +2,7 @@
 
 use super::super::model::{Family, Objects, UnknownText};
 use super::*;
-use crate::sql::facts::ObjectKind;
+use crate::sql::facts::{ANY_SETTING, ObjectKind};
 
 /// How a statement fares: `None` is allowed; and whether the session ends.
 pub(super) fn judge(
@@ -131,7 +131,7 @@ fn could_be(objects: &Objects, need: &Need) -> bool {
     let schema = schema.flatten();
     let itself = patterns(objects).into_iter().any(|(of, in_schema, glob)| {
         of == kind
-            && glob.matches(name)
+            && (glob.matches(name) || need.object == Object::Setting(ANY_SETTING.into()))
             && match (in_schema, schema) {
                 (Some(glob), Some(schema)) => glob.matches(schema),
                 (Some(_), None) | (None, _) => true,
@@ -153,6 +153,7 @@ fn must_be(objects: &Objects, object: &Object) -> bool {
         || patterns(objects).into_iter().any(|(of, in_schema, glob)| {
             of == kind
                 && glob.matches(name)
+                && (glob.is_any() || *object != Object::Setting(ANY_SETTING.into()))
                 && match (in_schema, schema) {
                     (Some(glob), Some(schema)) => glob.matches(schema),
                     (Some(glob), None) => glob.is_any(),

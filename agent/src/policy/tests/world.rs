@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sql::facts::ANY_SETTING;
 
 const SCHEMAS: [&str; 3] = ["a", "b", "pci"];
 const TABLES: [&str; 5] = ["cards", "orders", "t1", "t2", "order_log"];
@@ -14,7 +15,7 @@ const PATTERNS: [&str; 12] = [
     "?.t1",
 ];
 const COLUMN_PATTERNS: [&str; 5] = ["pan", "p*", "id", "*", "n?te"];
-const ACTIONS: [&str; 8] = ["select", "read", "write", "insert", "ddl", "drop", "all", "unknown"];
+const ACTIONS: [&str; 9] = ["select", "read", "write", "insert", "ddl", "drop", "all", "unknown", "set"];
 const USERS: [&str; 4] = ["u0", "u1", "u2", "v0"];
 const USER_PATTERNS: [&str; 4] = ["u0", "u1", "u*", "*0"];
 const MODES: [&str; 3] = ["observe", "warn", "enforce"];
@@ -84,8 +85,12 @@ fn objects() -> impl Strategy<Value = String> {
     let relations = (list("relations", &PATTERNS), maybe(3, list("columns", &COLUMN_PATTERNS)));
     let relations = relations.prop_map(|(relations, columns)| relations + &columns);
     let others = list("objects", &["extension", "schema:a", "type:a.*", "schema", "type:t?"]);
-    let both = (maybe(8, relations), maybe(2, list("functions", &PATTERNS)), maybe(2, others));
-    both.prop_map(|(relations, functions, others)| relations + &functions + &others)
+    let settings = maybe(2, list("settings", &["work_mem", "w*", "*", "ro*"]));
+    let functions = maybe(2, list("functions", &PATTERNS));
+    let all = (maybe(8, relations), functions, maybe(2, others), settings);
+    all.prop_map(|(relations, functions, others, settings)| {
+        relations + &functions + &others + &settings
+    })
 }
 
 /// A rule without its name. `ceilings` are of grants, `ends` of denials.
@@ -189,13 +194,14 @@ fn object() -> impl Strategy<Value = Object> {
         2 => (schemas(), table()).prop_map(|(schema, name)| Object::Function { schema, name }),
         2 => (prop::sample::select(kinds), schema_of_others, others)
             .prop_map(|(kind, schema, name)| Object::Other { kind, schema, name }),
-        1 => Just(Object::Setting("work_mem".into())),
+        2 => prop::sample::select(&["work_mem", "role", ANY_SETTING])
+            .prop_map(|setting| Object::Setting(setting.into())),
         1 => Just(Object::Session),
     ]
 }
 
 fn needs() -> impl Strategy<Value = Need> {
-    let actions = &[Effect::Select, Effect::Insert, Effect::Create, Effect::Drop, Effect::CopyOut];
+    let actions = &[Effect::Set, Effect::Select, Effect::Insert, Effect::Create, Effect::Drop, Effect::CopyOut];
     let reached = prop_oneof![4 => Just(Reached::Named), 1 => Just(Reached::Through)];
     (prop::sample::select(actions), object(), reached).prop_map(|(action, object, reached)| Need {
         action,
