@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::glob::{Glob, NamePattern};
 use super::model::{Objects, Target};
-use crate::sql::facts::{Effect, Effects, ObjectKind};
+use crate::sql::facts::{ANY_SETTING, Effect, Effects, ObjectKind};
 
 /// Patterns of many rules.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +101,7 @@ impl Index {
                     self.schemas.iter().filter(within).for_each(|(_, entry)| ask(entry));
                 }
             }
+            Target::Setting(ANY_SETTING) => self.settings.all(sure, &mut ask),
             Target::Setting(name) => self.settings.find(None, None, name, sure, &mut ask),
             Target::Role(name) => self.roles.find(None, None, name, sure, &mut ask),
             Target::Channel(name) => self.channels.find(None, None, name, sure, &mut ask),
@@ -167,6 +168,20 @@ impl Names {
             }
             // A pattern that has anything of a schema does not cover all.
             (None, Sure::Covers) => {}
+        }
+        self.rest.iter().for_each(&mut ask);
+    }
+
+    /// What is about a name that could be any.
+    fn all(&self, sure: Sure, found: &mut impl FnMut(&Entry)) {
+        let mut ask = |entry: &Entry| {
+            if sure == Sure::Touches || entry.pattern.name.is_any() {
+                found(entry);
+            }
+        };
+        let prefixes = [&self.by_name_prefix.entries, &self.by_schema_prefix.entries];
+        for map in [&self.by_name, &self.by_schema].into_iter().chain(prefixes) {
+            map.values().flatten().for_each(&mut ask);
         }
         self.rest.iter().for_each(&mut ask);
     }

@@ -38,6 +38,8 @@ pub(super) struct Weighed<'p> {
     pub(super) covered: bool,
     /// What protects the object, in the order of the file.
     pub(super) protects: Vec<&'p Protect>,
+    /// Rules that match and are not in force now.
+    pub(super) asleep: Vec<Hit<'p>>,
     /// Of the first of the class's roles that has one.
     pub(super) hint: Option<&'p Arc<str>>,
     /// When the first of the rules that match in all else begins or ceases to be in force.
@@ -115,6 +117,7 @@ impl Policy {
             grants: Vec::new(),
             covered: false,
             protects: Vec::new(),
+            asleep: Vec::new(),
             hint: None,
             until: None,
         };
@@ -166,15 +169,25 @@ impl Policy {
         need: &Need,
         weighed: &Weighed<'_>,
     ) -> Option<(Mode, Reason)> {
-        if let Some(mode) = weighed.denials.iter().map(|hit| hit.role.mode).max() {
-            return Some((mode, Reason::Denied));
+        let denied = weighed.denials.iter().map(|hit| hit.role.mode).max();
+        let missing = self.missing(class, need, weighed);
+        // A denial that only observes must not hide that there is no grant.
+        match (denied, missing) {
+            (Some(denied), missing) if missing.is_none_or(|missing| missing <= denied) => {
+                Some((denied, Reason::Denied))
+            }
+            (_, missing) => missing.map(|missing| (missing, Reason::NotGranted)),
         }
+    }
+
+    /// What it comes to that a need is not granted; `None` where none is needed.
+    fn missing(&self, class: &Class, need: &Need, weighed: &Weighed<'_>) -> Option<Mode> {
         if need.reached == Reached::Through || weighed.covered {
             return None;
         }
         let protected = weighed.protects.iter().map(|protect| protect.mode).max()?;
         let roles = class.roles().iter().map(|place| self.roles[*place as usize].mode);
-        Some((protected.min(roles.max().unwrap_or(Mode::Enforce)), Reason::NotGranted))
+        Some(protected.min(roles.max().unwrap_or(Mode::Enforce)))
     }
 
     fn limits_of(&self, roles: &[u32]) -> Limits {
@@ -210,12 +223,12 @@ impl<'p> Weighed<'p> {
     fn hear(&mut self, role: &'p Role, rule: &'p Rule, side: Side, now: WallTime) {
         let changes = rule.when.and_then(|window| window.changes(now));
         self.until = earlier(self.until, changes);
-        if rule.holds(now) {
-            match side {
-                Side::Grants => self.grants.push(Hit { role, rule }),
-                Side::Denials => self.denials.push(Hit { role, rule }),
-            }
-        }
+        let hits = match side {
+            _ if !rule.holds(now) => &mut self.asleep,
+            Side::Grants => &mut self.grants,
+            Side::Denials => &mut self.denials,
+        };
+        hits.push(Hit { role, rule });
     }
 }
 
@@ -339,8 +352,11 @@ impl Fold {
         match &mut self.worst {
             Some(worst) if worst.mode >= mode => worst.terminate |= terminate,
             worst => {
-                let reason = unknown.cloned().map_or(reason, Reason::NotUnderstood);
-                *worst = Some(denial(weighed, need, mode, reason, terminate));
+                let mut denial = denial(weighed, need, mode, reason, terminate);
+                if let Some(unknown) = unknown {
+                    denial.reason = Reason::NotUnderstood(unknown.clone());
+                }
+                *worst = Some(denial);
             }
         }
     }
@@ -372,12 +388,12 @@ fn denial(
 ) -> Denial {
     let mut rules = Vec::new();
     let deciding = weighed.denials.iter().filter(|hit| hit.role.mode == mode);
-    deciding.clone().for_each(|hit| name(&mut rules, &hit.rule.name));
-    let hint = if weighed.denials.is_empty() {
+    let hint = if reason == Reason::NotGranted {
         weighed.protects.iter().for_each(|protect| name(&mut rules, &protect.name));
         let of_protect = weighed.protects.iter().find_map(|protect| protect.hint.as_ref());
         of_protect.or(weighed.hint).cloned()
     } else {
+        deciding.clone().for_each(|hit| name(&mut rules, &hit.rule.name));
         let of_rule = deciding.clone().find_map(|hit| hit.rule.hint.clone());
         of_rule.or_else(|| deciding.clone().find_map(|hit| hit.role.hint.clone()))
     };

@@ -14,8 +14,10 @@
 //! [`Policy`] is read from TOML by `read`, with all errors at once, and arranged by `compiled`. `docs/policy.md` has every
 //! key. No socket, file, clock or thread: the time is an argument.
 
+mod cases;
 mod class;
 mod compiled;
+mod explain;
 mod glob;
 mod index;
 mod judge;
@@ -32,7 +34,9 @@ pub mod words;
 #[cfg(test)]
 mod tests;
 
+pub use cases::{Failure, Ran, Requests};
 pub use class::{Class, Limits};
+pub use explain::{Explanation, NeedExplained};
 pub use glob::{Glob, NameError, NamePattern};
 pub use model::{
     Advice, Assign, Case, Counted, Expect, Hours, Identity, Limit, LimitAction, Mode, Objects,

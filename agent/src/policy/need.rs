@@ -1,5 +1,7 @@
 //! What a statement asks for, once its names are resolved.
 
+use std::fmt;
+
 use crate::sql::facts::{Effect, Kind, Name, ObjectKind, Unknown};
 
 /// All that one statement asks for.
@@ -84,4 +86,48 @@ pub enum Columns {
     These(Vec<Name>),
     /// All of them, or it is not known which.
     All,
+}
+
+impl Object {
+    /// Its kind in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Relation { .. } => "relation",
+            Self::Function { .. } => "function",
+            Self::Other { kind, .. } => kind.name(),
+            Self::Setting(_) => "setting",
+            Self::Role(_) => "role",
+            Self::Channel(_) => "channel",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// `relation public.cards (id, pan)`; a schema that is not known is a `*`.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_schema = |schema: &Option<Name>| {
+            schema.as_ref().map_or_else(|| "*".to_owned(), |schema| schema.to_string())
+        };
+        f.write_str(self.kind())?;
+        match self {
+            Self::Relation { schema, name, columns } => {
+                write!(f, " {}.{name}", in_schema(schema))?;
+                match columns {
+                    Columns::None => Ok(()),
+                    Columns::All => f.write_str(" (*)"),
+                    Columns::These(names) => {
+                        let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+                        write!(f, " ({})", names.join(", "))
+                    }
+                }
+            }
+            Self::Function { schema, name } => write!(f, " {}.{name}", in_schema(schema)),
+            Self::Other { schema: Some(schema), name, .. } => write!(f, " {schema}.{name}"),
+            Self::Other { schema: None, name, .. } => write!(f, " {name}"),
+            Self::Setting(name) => write!(f, " {name}"),
+            Self::Role(name) | Self::Channel(name) => write!(f, " {name}"),
+            Self::Session => Ok(()),
+        }
+    }
 }

@@ -12,6 +12,10 @@ pub const SQLSTATE: &str = "42501";
 
 /// Proof that a statement was judged and may go to the server. One is for one time that it goes: it can't be copied, and
 /// only a [`Verdict`] makes it, which only [`super::Policy::judge`] makes.
+///
+/// ```compile_fail
+/// let permit = pgward::policy::Permit(());
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Permit(());
