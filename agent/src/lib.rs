@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod grants;
 pub mod net;
 pub mod pg;
 pub mod policy;
