@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod grants;
 pub mod net;
 pub mod pg;
 pub mod policy;

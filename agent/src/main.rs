@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args, output),
         Command::Doctor(args) => cli::doctor::run(args, output),
         Command::Sessions(args) => cli::sessions::run(args, output),
+        Command::Kill(args) => cli::kill::run(args, output),
+        Command::Grant(args) => cli::grant::run(args, output),
         Command::Status(args) => cli::status::run(args, output),
         Command::Config(ConfigCommand::Check(args)) => cli::check::run(args, output),
         Command::Ca(command) => cli::ca::run(command, output),

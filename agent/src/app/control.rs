@@ -1,4 +1,4 @@
-//! Answers `pgward sessions`, `pgward status` and what changes the audit trail.
+//! Answers `pgward sessions`, `status`, `kill`, `grant` and what changes the audit trail.
 
 use std::{
     path::PathBuf,
@@ -11,20 +11,21 @@ use std::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::coverage::Keeper;
+use super::{coverage::Keeper, kill::Killer};
 use crate::{
     audit::{
-        Tier, Trail, WallNanos,
+        Now, Tier, Trail, WallNanos,
         keep::{Care, CareError},
         ledger::{Coverage, Named},
     },
     bpf::Maps,
     control::{
-        BreakGlass, CLEAR, Connects, Handler, Hold, HoldInfo, Prune, Pruned, SessionInfo, Shred,
-        Status,
+        BreakGlass, CLEAR, Caller, Connects, GrantAsked, GrantInfo, GrantState, Handler, Hold,
+        HoldInfo, Kill, Killed, Prune, Pruned, SessionInfo, Shred, Status,
     },
+    grants::{self, Asked, Grants, GrantsError, Person, Phase},
     net::error::chain,
-    net::registry::{Registry, STATES, Shown as Session},
+    net::registry::{CLASSES, Registry, STATES, Shown as Session},
 };
 
 /// What the agent shows of itself.
@@ -39,13 +40,15 @@ pub(super) struct Shown {
     pub(super) directory: PathBuf,
     pub(super) trail: Arc<Trail>,
     pub(super) care: Arc<Care>,
+    pub(super) grants: Arc<Grants>,
     pub(super) namespaces: AtomicU64,
     pub(super) stop: Notify,
 }
 
 impl Handler for Shown {
     async fn sessions(&self) -> Vec<SessionInfo> {
-        self.registry.all().iter().map(|session| info(session)).collect()
+        let now = Now::read().wall;
+        self.registry.all().iter().map(|session| info(session, now)).collect()
     }
 
     async fn status(&self) -> Status {
@@ -110,6 +113,43 @@ impl Handler for Shown {
         let asked = asked.clone();
         self.take_care(move |care| care.break_glass(uid, &asked)).await.map(rfc3339)
     }
+
+    async fn kill(&self, uid: u32, kill: &Kill) -> Result<Killed, String> {
+        let killer = Killer { registry: &self.registry, sink: self.trail.sink() };
+        killer.kill(uid, kill).await.map_err(|error| chain(&error))
+    }
+
+    async fn grant(&self, by: Caller, asked: &GrantAsked) -> Result<GrantInfo, String> {
+        let asked = asked.clone();
+        self.about_grants(move |grants| {
+            grants.ask(
+                person(by),
+                &Asked {
+                    to: &asked.to,
+                    role: &asked.role,
+                    minutes: asked.minutes,
+                    reason: &asked.reason,
+                    approver: asked.approver.as_deref(),
+                    request: asked.request,
+                },
+            )
+        })
+        .await
+    }
+
+    async fn grant_approve(&self, by: Caller, id: &str) -> Result<GrantInfo, String> {
+        let id = id.to_owned();
+        self.about_grants(move |grants| grants.approve(person(by), &id)).await
+    }
+
+    async fn grant_revoke(&self, by: Caller, id: &str, reason: &str) -> Result<GrantInfo, String> {
+        let (id, reason) = (id.to_owned(), reason.to_owned());
+        self.about_grants(move |grants| grants.revoke(person(by), &id, &reason)).await
+    }
+
+    async fn grants(&self) -> Vec<GrantInfo> {
+        self.grants.all().iter().map(|grant| grant_info(grant, Now::read())).collect()
+    }
 }
 
 impl Shown {
@@ -121,6 +161,41 @@ impl Shown {
         let care = self.care.clone();
         let done = tokio::task::spawn_blocking(move || act(&care)).await;
         done.map_err(|_| "a fault of the agent".to_owned())?.map_err(|error| chain(&error))
+    }
+
+    /// The same.
+    async fn about_grants(
+        &self,
+        act: impl FnOnce(&Grants) -> Result<grants::Entry, GrantsError> + Send + 'static,
+    ) -> Result<GrantInfo, String> {
+        let grants = self.grants.clone();
+        let done = tokio::task::spawn_blocking(move || act(&grants)).await;
+        let done = done.map_err(|_| "a fault of the agent".to_owned())?;
+        done.map(|entry| grant_info(&entry, Now::read())).map_err(|error| chain(&error))
+    }
+}
+
+fn person(caller: Caller) -> Person {
+    Person { uid: caller.uid, login: caller.login }
+}
+
+fn grant_info(grant: &grants::Entry, now: Now) -> GrantInfo {
+    GrantInfo {
+        id: grant.id.to_string(),
+        state: match grant.phase {
+            Phase::Requested => GrantState::Requested,
+            Phase::Active(_) => GrantState::Active,
+            Phase::Revoked { .. } => GrantState::Ended,
+        },
+        to: grant.to.to_string(),
+        role: grant.role.to_string(),
+        minutes: grant.minutes,
+        reason: grant.reason.to_string(),
+        by: grant.by.user(),
+        asked: rfc3339(WallNanos(grant.asked_ns)),
+        approver: grant.approver.as_deref().map(str::to_owned),
+        until: grant.until().map(rfc3339),
+        left_s: grant.left(now).as_secs(),
     }
 }
 
@@ -142,11 +217,17 @@ fn connects(coverage: Coverage) -> Connects {
     }
 }
 
-fn info(session: &Session) -> SessionInfo {
+/// What is shown of a session.
+pub(super) fn info(session: &Session, now: WallNanos) -> SessionInfo {
     let leg = |tls: Option<&str>| tls.unwrap_or(CLEAR).to_owned();
     let brief = session.who.get().map(|who| &who.brief);
     let startup = session.startup.get();
     let state = usize::from(session.state.load(Ordering::Relaxed));
+    let class = usize::from(session.class.load(Ordering::Relaxed));
+    // In milliseconds. Clocks may have been set back since.
+    let age = |since: u64| now.0.saturating_sub(since) / 1_000_000;
+    let transaction = session.transaction_since.load(Ordering::Relaxed);
+    let transaction = Some(transaction).filter(|since| *since > 0);
     SessionInfo {
         id: session.id.to_string(),
         pid: brief.map_or(0, |b| b.pid),
@@ -154,6 +235,7 @@ fn info(session: &Session) -> SessionInfo {
         uid: brief.map_or(0, |b| b.uid),
         container: brief.and_then(|b| b.container.clone()),
         destination: session.destination.to_string(),
+        destination_name: session.destination_name.to_string(),
         netns_cookie: session.netns_cookie,
         database: startup.map(|s| s.database.clone()).unwrap_or_default(),
         database_user: startup.map(|s| s.user.clone()).unwrap_or_default(),
@@ -163,6 +245,11 @@ fn info(session: &Session) -> SessionInfo {
         handshake: session.handshake.get().map(|kind| kind.name().to_owned()),
         state: STATES.get(state).copied().unwrap_or("unknown").to_owned(),
         since: rfc3339(session.since),
+        state_ms: age(session.state_since.load(Ordering::Relaxed)),
+        transaction_since: transaction.map(|since| rfc3339(WallNanos(since))),
+        transaction_ms: transaction.map(age),
+        last_class: CLASSES.get(class).copied().unwrap_or("unknown").to_owned(),
+        denials: session.denials.load(Ordering::Relaxed),
         statements: session.statements.load(Ordering::Relaxed),
         rows: session.rows.load(Ordering::Relaxed),
         client_bytes: session.client_bytes.load(Ordering::Relaxed),

@@ -9,6 +9,7 @@ mod control;
 mod coverage;
 pub mod doctor;
 mod events;
+mod kill;
 pub mod notify;
 #[cfg(feature = "unaudited")]
 mod unaudited;
@@ -49,6 +50,7 @@ use crate::{
     },
     config::{self, Config, OnAgentDown, Want},
     control::{BindError, Listener},
+    grants::{self, Grants, GrantsError},
     net::{
         accept::Acceptors,
         cancels::Cancels,
@@ -88,6 +90,9 @@ pub enum AppError {
     /// What takes care of it.
     #[error(transparent)]
     Care(#[from] CareError),
+    /// Roles that are granted for a while.
+    #[error(transparent)]
+    Grants(#[from] GrantsError),
     /// The first record.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
@@ -171,6 +176,9 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     record_start(&trail, config, file, &cgroup, tier)?;
     let care = Arc::new(Care::open(trail.clone(), &config.audit)?);
     let care_timer = Timer::start(care.clone()).map_err(system("starting a thread"))?;
+
+    let grants = Grants::open(trail.clone(), &config.grants)?;
+    let grants_timer = grants::Timer::start(grants.clone())?;
 
     let boot_id = boot_id();
     let emit = ledger_emit(sink.clone());
@@ -260,6 +268,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         directory: config.audit.directory.clone(),
         trail: trail.clone(),
         care,
+        grants,
         namespaces: AtomicU64::new(0),
         stop: Notify::new(),
     };
@@ -297,6 +306,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     if let Err(error) = care_timer.stop() {
         warn!(error = %chain(&error), "break-glass was not recorded as over");
     }
+    drop(grants_timer);
     let last = AgentStop { reason, sessions: registry.total(), statements: registry.statements() };
     if let Err(error) = sink.record_closing(&Stamp::agent(Now::read()), &last) {
         warn!(%error, "the last record could not be made");

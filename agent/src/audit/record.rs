@@ -18,6 +18,7 @@ use super::maintenance::{
     AuditRead, BreakGlass, Capacity, EpochStart, Failure, Hold, Key, Prune, Recovery, Redaction,
     Seal,
 };
+use super::orders::{Grant, Kill};
 use super::schema::{EventKind, FORMAT_VERSION, f};
 use super::session::{Authentication, Cancel, SessionEnd, SessionMark, SessionStart, Writer};
 use super::statement::{Denied, Done, Intent, Introduced};
@@ -178,6 +179,8 @@ pub enum Record<'a> {
     Hold(&'a Hold<'a>),
     SessionMark(&'a SessionMark),
     Denied(&'a Denied<'a>),
+    Kill(&'a Kill<'a>),
+    Grant(&'a Grant<'a>),
 }
 
 impl Record<'_> {
@@ -215,6 +218,8 @@ impl Record<'_> {
             Self::Hold(_) => EventKind::Hold,
             Self::SessionMark(_) => EventKind::SessionMark,
             Self::Denied(_) => EventKind::Denied,
+            Self::Kill(_) => EventKind::Kill,
+            Self::Grant(_) => EventKind::Grant,
         }
     }
 
@@ -263,6 +268,8 @@ impl Record<'_> {
             Self::Hold(record) => record.fill(&mut entry),
             Self::SessionMark(record) => record.fill(&mut entry),
             Self::Denied(record) => record.fill(&mut entry),
+            Self::Kill(record) => record.fill(&mut entry),
+            Self::Grant(record) => record.fill(&mut entry),
         }
         entry.end();
     }
@@ -309,4 +316,6 @@ from!(
     Hold<'a>,
     SessionMark,
     Denied<'a>,
+    Kill<'a>,
+    Grant<'a>,
 );

@@ -256,6 +256,15 @@ fn records_of_the_agent_come_back_as_given() {
     assert_eq!((&recovery["reason"], &recovery["bytes"]), (&json!("torn_tail"), &json!(9)));
     let hold = sample(&full, EventKind::Hold);
     assert_eq!((&hold["hold"], &hold["by_uid"]), (&json!("n"), &json!(0)));
+    let kill = sample(&full, EventKind::Kill);
+    assert_eq!((&kill["action"], &kill["sessions"]), (&json!("terminate"), &json!(2)));
+    assert_eq!(
+        (&kill["scope"], &kill["target"]),
+        (&json!("exe,role"), &json!("/usr/bin/psql,app"))
+    );
+    let grant = sample(&full, EventKind::Grant);
+    assert_eq!((&grant["grant"], &grant["role"]), (&json!("g"), &json!("support")));
+    assert_eq!((&grant["until"], &grant["approver"]), (&grant["time"], &json!("a")));
 }
 
 #[test]
@@ -277,6 +286,8 @@ fn what_is_not_known_is_left_out() {
     expect(EventKind::Statement, &["kind"], true);
     expect(EventKind::Outcome, &["outcome", "rows", "row_bytes", "intent", "duration_us"], true);
     expect(EventKind::Refused, &["reason", "count"], false);
+    expect(EventKind::Kill, &["sessions", "by_uid", "action", "scope", "target"], false);
+    expect(EventKind::Grant, &["reason", "by_uid", "action", "target", "grant", "role"], false);
     expect(EventKind::Recovery, &["boot_id", "reason", "last_size", "last_root"], false);
 }
 

@@ -199,6 +199,8 @@ named! {
         AgentStopped = "agent_stopped",
         /// A fault of the agent itself.
         AgentFault = "agent_fault",
+        /// Somebody had it ended: `pgward kill`.
+        Killed = "killed",
     }
 }
 

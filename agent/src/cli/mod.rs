@@ -10,6 +10,8 @@ pub mod ca;
 pub mod check;
 pub mod detach;
 pub mod doctor;
+pub mod grant;
+pub mod kill;
 pub mod sessions;
 pub mod status;
 mod table;
@@ -43,7 +45,11 @@ pub enum Command {
     /// Say what works on this machine, and why a process would or would not be intercepted
     Doctor(DoctorArgs),
     /// List the sessions of the running agent
-    Sessions(AskArgs),
+    Sessions(sessions::SessionsArgs),
+    /// Cancel statements, or end sessions, of the running agent
+    Kill(kill::KillArgs),
+    /// Grant a role of the policy for a while
+    Grant(Box<grant::GrantArgs>),
     /// Say how the running agent is
     Status(AskArgs),
     /// Work with the configuration file
@@ -81,7 +87,7 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `pgward sessions`, `pgward status`
+/// `pgward status` and others that only ask
 #[derive(Debug, Args)]
 pub struct AskArgs {
     /// Configuration file, which names the control socket
@@ -213,10 +219,7 @@ fn load(output: &mut Output<'_>, path: &std::path::Path) -> io::Result<Result<Co
 
 /// `feed000000000001000000000000002a` as `feed:42`.
 fn short_session(id: &str) -> String {
-    match (id.get(..4), id.get(16..).map(|counter| u64::from_str_radix(counter, 16))) {
-        (Some(epoch), Some(Ok(counter))) => format!("{}:{counter}", printable(epoch)),
-        _ => printable(id),
-    }
+    printable(&crate::control::short_session(id))
 }
 
 /// `2026-02-28T23:59:59.000000042Z` as `2026-02-28 23:59:59.000`.

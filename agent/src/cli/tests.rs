@@ -1,11 +1,13 @@
 //! The command line from arguments to output.
 
 mod audit_table;
+mod orders;
 
 use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::*;
+use crate::cli::sessions::{Only, Shape};
 
 /// What a subcommand wrote, and how it ended.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ fn asking_without_an_agent_fails() {
         socket.display()
     );
     for asked in [
-        ran(None, |output| sessions::run_at(&socket, false, output)),
+        ran(None, |output| sessions::run_at(&socket, Shape::Table, &Only::default(), output)),
         ran(None, |output| status::run_at(&socket, true, output)),
     ] {
         assert_eq!((asked.exit, asked.notes.as_str()), (Exit::Failed, expected.as_str()));
@@ -127,7 +129,7 @@ fn asking_without_an_agent_fails() {
     let config = folder.path().join("c.toml");
     std::fs::write(&config, "bad = 1\n").expect("written");
     let args = AskArgs { config, json: false };
-    let asked = ran(None, |output| sessions::run(&args, output));
+    let asked = ran(None, |output| status::run(&args, output));
     assert_eq!(asked.exit, Exit::Failed);
     assert!(asked.notes.contains("`bad`: unknown key"), "{}", asked.notes);
 }
@@ -148,7 +150,7 @@ fn with_agent(
             BufReader::new(&stream).read_line(&mut request).expect("a request");
             writeln!(&stream, "{answer}").expect("an answer");
         });
-        ran(Some(200), |output| command(&socket, output))
+        ran(Some(240), |output| command(&socket, output))
     })
 }
 
@@ -163,19 +165,22 @@ fn one_line(json: &str) -> &'static str {
 
 #[test]
 fn sessions_are_listed_oldest_first() {
-    let listed = with_agent(one_line(SESSIONS), |s, output| sessions::run_at(s, false, output));
+    let run = |json, shape| {
+        with_agent(json, |s, output| sessions::run_at(s, shape, &Only::default(), output))
+    };
+    let listed = run(one_line(SESSIONS), Shape::Wide);
     assert_eq!(
         (listed.exit, listed.data.as_str()),
         (
             Exit::Done,
             "\
-SESSION  PID  EXE             UID  CONTAINER  DESTINATION    DATABASE       USER  CLIENT LEG  SERVER LEG  HANDSHAKE   STATE    SINCE                    STATEMENTS  ROWS  TIER
-feed:1     7  /usr/bin/psql  1000  -          10.0.0.5:5432  sh\\u{1b}[2Jop  app   clear       TLSv1.3     terminated  idle     2026-02-28 23:59:58.000           3     9  T2
-feed:2     8  -                 0  web        10.0.0.5:5432  -              -     -           -           -           startup  2026-02-28 23:59:59.500           0     0  T0
+SESSION  PID  EXE             UID  CONTAINER  DESTINATION    DATABASE       USER  CLIENT LEG  SERVER LEG  HANDSHAKE   STATE    FOR  TRANSACTION  LAST  SINCE                    STATEMENTS  ROWS  DENIED  TIER
+feed:1     7  /usr/bin/psql  1000  -          10.0.0.5:5432  sh\\u{1b}[2Jop  app   clear       TLSv1.3     terminated  idle     0ms            -  -     2026-02-28 23:59:58.000           3     9       0  T2
+feed:2     8  -                 0  web        10.0.0.5:5432  -              -     -           -           -           startup  0ms            -  -     2026-02-28 23:59:59.500           0     0       0  T0
 "
         )
     );
-    let listed = with_agent(one_line(SESSIONS), |s, output| sessions::run_at(s, true, output));
+    let listed = run(one_line(SESSIONS), Shape::Json);
     let value: serde_json::Value = serde_json::from_str(&listed.data).expect("JSON");
     assert_eq!(value[0]["pid"], 7);
     assert_eq!(value[0]["server_leg"], "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768");
@@ -184,9 +189,9 @@ feed:2     8  -                 0  web        10.0.0.5:5432  -              -   
         (&json!("terminated"), &json!(null))
     );
     let none = r#"{"response":"sessions","sessions":[]}"#;
-    let none = with_agent(none, |s, output| sessions::run_at(s, false, output));
+    let none = run(none, Shape::Table);
     assert_eq!((none.data.as_str(), none.notes.as_str()), ("", "no sessions\n"));
-    let wrong = with_agent(r#"{"response":"accepted"}"#, |s, o| sessions::run_at(s, false, o));
+    let wrong = run(r#"{"response":"accepted"}"#, Shape::Table);
     assert_eq!(wrong.exit, Exit::Failed);
 }
 

@@ -72,6 +72,8 @@ pub struct Config {
     pub netns: Netns,
     /// `[limits]`
     pub limits: Limits,
+    /// `[grants]`
+    pub grants: Grants,
     /// `[attribution]`
     pub attribution: Attribution,
     /// `[audit]`
@@ -186,6 +188,15 @@ pub struct Netns {
 pub struct Limits {
     /// Largest message that is held as a whole to be looked at, in bytes.
     pub message_bytes_max: usize,
+}
+
+/// `[grants]`: roles of the policy that are granted for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grants {
+    /// How many people besides the one who asks have to approve: 0 or 1.
+    pub approvals: u8,
+    /// Longest time of a grant, in minutes.
+    pub minutes_max: u64,
 }
 
 /// `[attribution]`: who is behind a process.

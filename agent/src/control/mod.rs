@@ -1,5 +1,5 @@
-//! The control socket: how `pgward sessions`, `pgward status` and the commands of `pgward audit` that
-//! change the trail ask a running agent.
+//! The control socket: how `pgward sessions`, `status`, `kill`, `grant` and the commands of `pgward audit`
+//! that change the trail ask a running agent.
 //!
 //! A Unix stream socket, mode 0600. The client sends one request, a JSON object on one line of at
 //! most [`REQUEST_BYTES_MAX`] bytes, and gets one response, a JSON object on one line of at most
@@ -13,6 +13,8 @@
 
 mod audit;
 mod client;
+mod grants;
+mod orders;
 mod server;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,11 @@ pub use audit::{
     Shred, ShredScope,
 };
 pub use client::{ClientError, ask, ask_within};
+pub use grants::{Caller, GrantAsked, GrantInfo, GrantState};
+pub use orders::{
+    Became, Chosen, Kill, KillAction, KillError, Killed, KilledSession, REASON_BYTES_MAX,
+    short_session,
+};
 pub use server::{BindError, Handler, Listener, serve};
 
 use crate::audit::TrailStatus;
@@ -75,6 +82,30 @@ pub enum Request {
         /// How long, and why.
         break_glass: BreakGlass,
     },
+    /// Cancel statements or end sessions.
+    Kill {
+        /// Which, and how.
+        kill: Kill,
+    },
+    /// Grant a role for a while.
+    Grant {
+        /// To whom, which, and how long.
+        asked: GrantAsked,
+    },
+    /// Approve what somebody else asked for.
+    GrantApprove {
+        /// Name of the grant.
+        id: String,
+    },
+    /// End a grant, or withdraw a request.
+    GrantRevoke {
+        /// Name of the grant.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// All grants and requests.
+    Grants {},
 }
 
 /// What is answered.
@@ -114,6 +145,21 @@ pub enum Response {
         /// When it ends: RFC 3339, UTC.
         until: String,
     },
+    /// To [`Request::Kill`].
+    Killed {
+        /// Which sessions, and what became of them.
+        killed: Killed,
+    },
+    /// To [`Request::Grant`], [`Request::GrantApprove`]: what it came to. To [`Request::GrantRevoke`]: what it was.
+    Grant {
+        /// The grant.
+        grant: GrantInfo,
+    },
+    /// To [`Request::Grants`].
+    Grants {
+        /// In the order in which they were asked for.
+        grants: Vec<GrantInfo>,
+    },
     /// The request was not understood or can't be answered.
     Refused {
         /// Why.
@@ -137,6 +183,9 @@ pub struct SessionInfo {
     pub container: Option<String>,
     /// Address and port it asked for.
     pub destination: String,
+    /// What that is called in the configuration.
+    #[serde(default)]
+    pub destination_name: String,
     /// Cookie of its network namespace.
     pub netns_cookie: u64,
     /// Database; empty before the start-up message.
@@ -157,6 +206,21 @@ pub struct SessionInfo {
     pub state: String,
     /// When it was opened: RFC 3339, UTC.
     pub since: String,
+    /// For how long it has been in its state, in milliseconds.
+    #[serde(default)]
+    pub state_ms: u64,
+    /// When the transaction that is open began: RFC 3339, UTC. A statement outside of one is one of its own.
+    #[serde(default)]
+    pub transaction_since: Option<String>,
+    /// For how long it is open, in milliseconds.
+    #[serde(default)]
+    pub transaction_ms: Option<u64>,
+    /// Class of the last statement, `-` before the first.
+    #[serde(default)]
+    pub last_class: String,
+    /// Statements that were refused.
+    #[serde(default)]
+    pub denials: u64,
     /// Statements so far.
     pub statements: u64,
     /// Rows sent to the client so far.

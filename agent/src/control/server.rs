@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{
-    BreakGlass, Hold, HoldInfo, Prune, Pruned, READ_ARGUMENTS_BYTES_MAX, REQUEST_BYTES_MAX,
-    Request, Response, SessionInfo, Shred, Status,
+    BreakGlass, Caller, GrantAsked, GrantInfo, Hold, HoldInfo, Kill, Killed, Prune, Pruned,
+    READ_ARGUMENTS_BYTES_MAX, REQUEST_BYTES_MAX, Request, Response, SessionInfo, Shred, Status,
 };
 
 /// How long a client may take to send its request, and then to take its answer.
@@ -51,6 +51,29 @@ pub trait Handler {
         uid: u32,
         break_glass: &BreakGlass,
     ) -> impl Future<Output = Result<String, String>>;
+    /// Cancels statements or ends sessions. `Err` says why not.
+    fn kill(&self, uid: u32, kill: &Kill) -> impl Future<Output = Result<Killed, String>>;
+    /// Grants a role for a while, or notes the request. `Err` says why not.
+    fn grant(
+        &self,
+        by: Caller,
+        asked: &GrantAsked,
+    ) -> impl Future<Output = Result<GrantInfo, String>>;
+    /// Approves a request. `Err` says why not.
+    fn grant_approve(
+        &self,
+        by: Caller,
+        id: &str,
+    ) -> impl Future<Output = Result<GrantInfo, String>>;
+    /// Ends a grant; gives what it was. `Err` says why not.
+    fn grant_revoke(
+        &self,
+        by: Caller,
+        id: &str,
+        reason: &str,
+    ) -> impl Future<Output = Result<GrantInfo, String>>;
+    /// All grants and requests.
+    fn grants(&self) -> impl Future<Output = Vec<GrantInfo>>;
 }
 
 /// Why there is no control socket.
@@ -155,14 +178,18 @@ async fn answer(
     handler: &impl Handler,
     admitted: &impl Fn(u32) -> bool,
 ) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
+    let peer = stream.peer_cred()?;
+    let uid = peer.uid();
     let response = if admitted(uid) {
         let request = tokio::time::timeout(CLIENT_TIMEOUT, request(&mut stream)).await;
         match request {
             Err(_) => refused("request did not come in time"),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(Err(reason))) => refused(&reason),
-            Ok(Ok(Ok(request))) => respond(request, uid, handler).await,
+            Ok(Ok(Ok(request))) => {
+                let by = Caller { uid, login: peer.pid().and_then(login) };
+                respond(request, by, handler).await
+            }
         }
     } else {
         tracing::warn!(uid, "control request refused: wrong user");
@@ -204,7 +231,18 @@ async fn request(stream: &mut UnixStream) -> io::Result<Result<Request, String>>
     }
 }
 
-async fn respond(request: Request, uid: u32, handler: &impl Handler) -> Response {
+/// The user who logged in, of whom a process stems: kept over `su` and `sudo`. `None` where nobody did.
+///
+/// The process waits for its answer, so that its number is its own; should it have gone, another's user may be taken for it,
+/// but nobody is left to be answered then.
+fn login(pid: i32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    // As the kernel says that it is not set: `AUDIT_UID_UNSET`.
+    text.trim().parse().ok().filter(|login| *login != u32::MAX)
+}
+
+async fn respond(request: Request, by: Caller, handler: &impl Handler) -> Response {
+    let uid = by.uid;
     let answer = match request {
         Request::Sessions {} => Ok(Response::Sessions { sessions: handler.sessions().await }),
         Request::Status {} => Ok(Response::Status { status: Box::new(handler.status().await) }),
@@ -234,6 +272,20 @@ async fn respond(request: Request, uid: u32, handler: &impl Handler) -> Response
             let until = handler.audit_break_glass(uid, &break_glass).await;
             until.map(|until| Response::BreakGlass { until })
         }
+        Request::Kill { kill } => {
+            handler.kill(uid, &kill).await.map(|killed| Response::Killed { killed })
+        }
+        Request::Grant { asked } => {
+            handler.grant(by, &asked).await.map(|grant| Response::Grant { grant })
+        }
+        Request::GrantApprove { id } => {
+            handler.grant_approve(by, &id).await.map(|grant| Response::Grant { grant })
+        }
+        Request::GrantRevoke { id, reason } => {
+            let revoked = handler.grant_revoke(by, &id, &reason).await;
+            revoked.map(|grant| Response::Grant { grant })
+        }
+        Request::Grants {} => Ok(Response::Grants { grants: handler.grants().await }),
     };
     answer.unwrap_or_else(|reason| Response::Refused { reason })
 }

@@ -121,6 +121,42 @@ impl Handler for Agent {
         Ok(vec![hold_info()])
     }
 
+    async fn kill(&self, uid: u32, kill: &Kill) -> Result<Killed, String> {
+        assert_eq!(uid, nix::unistd::geteuid().as_raw(), "who asks is told by the kernel");
+        kill.check().map_err(|error| error.to_string())?;
+        let sessions = vec![KilledSession { became: Became::Ended, session: session() }];
+        Ok(Killed { dry_run: kill.dry_run, action: kill.action, sessions })
+    }
+
+    async fn grant(&self, by: Caller, asked: &GrantAsked) -> Result<GrantInfo, String> {
+        let login = std::fs::read_to_string("/proc/self/loginuid").ok();
+        let login = login.and_then(|text| text.trim().parse().ok());
+        let expected = Caller {
+            uid: nix::unistd::geteuid().as_raw(),
+            login: login.filter(|login| *login != u32::MAX),
+        };
+        assert_eq!(by, expected, "who asks is told by the kernel");
+        match asked.request {
+            true => Ok(grant_info(GrantState::Requested)),
+            false => Err("a second person has to approve".to_owned()),
+        }
+    }
+
+    async fn grant_approve(&self, _: Caller, id: &str) -> Result<GrantInfo, String> {
+        match id {
+            "g1" => Ok(grant_info(GrantState::Active)),
+            other => Err(format!("no grant is called `{other}`")),
+        }
+    }
+
+    async fn grant_revoke(&self, _: Caller, _: &str, reason: &str) -> Result<GrantInfo, String> {
+        Ok(GrantInfo { reason: reason.to_owned(), ..grant_info(GrantState::Active) })
+    }
+
+    async fn grants(&self) -> Vec<GrantInfo> {
+        vec![grant_info(GrantState::Requested)]
+    }
+
     async fn audit_break_glass(&self, _: u32, asked: &BreakGlass) -> Result<String, String> {
         Ok(format!("in {} minutes", asked.minutes))
     }
@@ -134,6 +170,82 @@ fn hold_info() -> HoldInfo {
         approver: "somebody".to_owned(),
         since: "2026-02-28T23:59:59.000000042Z".to_owned(),
     }
+}
+
+fn grant_info(state: GrantState) -> GrantInfo {
+    GrantInfo {
+        id: "g1".to_owned(),
+        state,
+        to: "exe=/usr/bin/psql".to_owned(),
+        role: "support".to_owned(),
+        minutes: 30,
+        reason: "ticket 7".to_owned(),
+        by: 0,
+        asked: "2026-02-28T23:59:59.000000042Z".to_owned(),
+        approver: None,
+        until: None,
+        left_s: 1800,
+    }
+}
+
+#[test]
+fn sessions_are_ended_by_request() {
+    with_server(own_user, |path| {
+        let kill = |action, reason: Option<&str>| Request::Kill {
+            kill: Kill {
+                chosen: Chosen { role: Some("app".to_owned()), ..Chosen::default() },
+                action,
+                reason: reason.map(str::to_owned),
+                dry_run: false,
+            },
+        };
+        let killed = Killed {
+            dry_run: false,
+            action: KillAction::Terminate,
+            sessions: vec![KilledSession { became: Became::Ended, session: session() }],
+        };
+        let answer = ask(&path, kill(KillAction::Terminate, Some("why"))).expect("ended");
+        assert_eq!(answer, Response::Killed { killed });
+        let error = ask(&path, kill(KillAction::Wait, None)).expect_err("no reason");
+        assert_eq!(error.to_string(), "agent refused: a reason is needed to end sessions");
+        let kill_all = b"{\"request\":\"kill\",\"kill\":{\"chosen\":{},\"action\":\"cancel\",\
+                         \"reason\":null,\"dry_run\":false}}\n";
+        assert!(raw(&path, kill_all).contains("no session is named"));
+        let misspelt = b"{\"request\":\"kill\",\"kill\":{\"chosen\":{\"rolle\":\"app\"},\
+                         \"action\":\"cancel\",\"reason\":null,\"dry_run\":false}}\n";
+        assert!(raw(&path, misspelt).contains("unknown field `rolle`"), "else all would be meant");
+    });
+}
+
+#[test]
+fn roles_are_granted_by_request() {
+    with_server(own_user, |path| {
+        let grant = |request| Request::Grant {
+            asked: GrantAsked {
+                to: "uid=7".to_owned(),
+                role: "support".to_owned(),
+                minutes: 30,
+                reason: "why".to_owned(),
+                approver: None,
+                request,
+            },
+        };
+        let answer = |grant| Response::Grant { grant };
+        let requested = grant_info(GrantState::Requested);
+        assert_eq!(ask(&path, grant(true)).expect("asked for"), answer(requested.clone()));
+        let error = ask(&path, grant(false)).expect_err("refused");
+        assert_eq!(error.to_string(), "agent refused: a second person has to approve");
+        let approve = |id: &str| ask(&path, Request::GrantApprove { id: id.to_owned() });
+        let active = grant_info(GrantState::Active);
+        assert_eq!(approve("g1").expect("approved"), answer(active.clone()));
+        let error = approve("g2").expect_err("unknown");
+        assert_eq!(error.to_string(), "agent refused: no grant is called `g2`");
+        let revoke = Request::GrantRevoke { id: "g1".to_owned(), reason: "done".to_owned() };
+        let revoked = GrantInfo { reason: "done".to_owned(), ..active };
+        assert_eq!(ask(&path, revoke).expect("revoked"), answer(revoked));
+        let all = Response::Grants { grants: vec![requested] };
+        assert_eq!(ask(&path, Request::Grants {}).expect("all"), all);
+    });
 }
 
 #[test]

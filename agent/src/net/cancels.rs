@@ -133,6 +133,13 @@ pub struct Registered {
     target: Arc<Target>,
 }
 
+impl Registered {
+    /// What a cancel request for it needs.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         let Target { pid, client_key, .. } = &*self.target;

@@ -9,8 +9,8 @@ use std::{
     },
 };
 
-use super::identify::Who;
-use crate::audit::{EndReason, HandshakeKind, SessionId, Tier, WallNanos};
+use super::{identify::Who, orders::Orders};
+use crate::audit::{EndReason, HandshakeKind, SessionId, StatementKind, Tier, WallNanos};
 
 /// What a session shows of itself. Written by its worker with plain stores, read by whoever asks.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Shown {
     pub since: WallNanos,
     /// Where it wanted to go.
     pub destination: SocketAddr,
+    /// What that is called in the configuration.
+    pub destination_name: Box<str>,
     /// Best tier that watches its writers.
     pub tier: Tier,
     /// The process that opened it.
@@ -47,6 +49,89 @@ pub struct Shown {
     pub server_bytes: AtomicU64,
     /// When its state last changed, nanoseconds since 1970.
     pub state_since: AtomicU64,
+    /// When the transaction that is open began, implicit ones included: nanoseconds since 1970, 0 for none. Seen whenever
+    /// both sides wait, so that a transaction which begins right behind another is taken for the same only where the agent
+    /// never saw the session at rest in between.
+    pub transaction_since: AtomicU64,
+    /// Class of the last statement: its place in [`CLASSES`], 0 before the first.
+    pub class: AtomicU8,
+    /// Statements that were refused.
+    pub denials: AtomicU64,
+    /// What others want of it.
+    pub orders: Orders,
+}
+
+/// Names of the classes of statements, as `pgward sessions` prints them: so far by the messages that they came in.
+pub const CLASSES: [&str; StatementKind::NAMES.len() + 1] = {
+    let mut classes = ["-"; StatementKind::NAMES.len() + 1];
+    let mut at = 0;
+    while at < StatementKind::NAMES.len() {
+        classes[at + 1] = StatementKind::NAMES[at];
+        at += 1;
+    }
+    classes
+};
+
+impl Shown {
+    /// A session that begins.
+    pub fn new(id: SessionId, since: WallNanos, destination: SocketAddr, tier: Tier) -> Self {
+        Self {
+            id,
+            since,
+            destination,
+            destination_name: Box::default(),
+            tier,
+            who: OnceLock::new(),
+            startup: OnceLock::new(),
+            server_tls: OnceLock::new(),
+            handshake: OnceLock::new(),
+            netns_cookie: 0,
+            state: AtomicU8::new(0),
+            backend_pid: AtomicU32::new(0),
+            statements: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            client_bytes: AtomicU64::new(0),
+            server_bytes: AtomicU64::new(0),
+            state_since: AtomicU64::new(since.0),
+            transaction_since: AtomicU64::new(0),
+            class: AtomicU8::new(0),
+            denials: AtomicU64::new(0),
+            orders: Orders::default(),
+        }
+    }
+
+    /// Its state has changed, to a place in [`STATES`].
+    pub fn changed(&self, state: u8, now: WallNanos) {
+        self.state.store(state, Ordering::Relaxed);
+        self.state_since.store(now.0, Ordering::Relaxed);
+        match STATES[usize::from(state)] {
+            STARTUP | IDLE | REPLICATION | CLOSING => {
+                self.transaction_since.store(0, Ordering::Relaxed);
+            }
+            // Nobody else writes it.
+            _ if self.transaction_since.load(Ordering::Relaxed) == 0 => {
+                self.transaction_since.store(now.0, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// A statement of this kind was let through or refused.
+    pub fn began(&self, kind: StatementKind) {
+        self.class.store(kind as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Whether no statement runs and no transaction is open.
+    pub fn is_idle(&self) -> bool {
+        STATES.get(usize::from(self.state.load(Ordering::Relaxed))) == Some(&IDLE)
+    }
+
+    /// Whether the server works for it, or waits for its COPY data: what a cancel request ends.
+    pub fn is_active(&self) -> bool {
+        STATES.get(usize::from(self.state.load(Ordering::Relaxed))).is_some_and(|state| {
+            ![STARTUP, IDLE, IDLE_IN_TRANSACTION, IDLE_IN_FAILED, CLOSING].contains(state)
+        })
+    }
 }
 
 /// What the startup packet said, for people. Text that is not UTF-8 has U+FFFD in place of the bytes that are not.
@@ -64,16 +149,22 @@ pub struct Startup {
 
 /// Names of the states of a session, as `pgward sessions` prints them.
 pub const STATES: [&str; 9] = [
-    "startup",
-    "idle",
+    STARTUP,
+    IDLE,
     "active",
-    "idle in transaction",
-    "idle in transaction (aborted)",
+    IDLE_IN_TRANSACTION,
+    IDLE_IN_FAILED,
     "copy in",
     "copy out",
-    "replication",
-    "closing",
+    REPLICATION,
+    CLOSING,
 ];
+const STARTUP: &str = "startup";
+const IDLE: &str = "idle";
+const IDLE_IN_TRANSACTION: &str = "idle in transaction";
+const IDLE_IN_FAILED: &str = "idle in transaction (aborted)";
+const REPLICATION: &str = "replication";
+const CLOSING: &str = "closing";
 
 /// All sessions of the agent.
 #[derive(Debug, Default)]
@@ -163,7 +254,8 @@ impl Registry {
             | EndReason::RecordingFailed
             | EndReason::Decided
             | EndReason::AgentStopped
-            | EndReason::AgentFault => return,
+            | EndReason::AgentFault
+            | EndReason::Killed => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -206,6 +298,7 @@ pub struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.shown.orders.close();
         let mut sessions = self.registry.locked();
         sessions.remove(&self.shown.id.counter);
         let statements = self.shown.statements.load(Ordering::Relaxed);
@@ -216,6 +309,69 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::SessionIds;
+
+    fn shown() -> Shown {
+        let to = "10.0.0.5:5432".parse().expect("an address");
+        Shown::new(SessionIds::new(1).next(), WallNanos(1), to, Tier::T0)
+    }
+
+    fn place(state: &str) -> u8 {
+        STATES.iter().position(|name| *name == state).expect("a state") as u8
+    }
+
+    #[test]
+    fn a_transaction_has_its_age_from_its_first_statement_to_rest() {
+        let shown = shown();
+        let since = || shown.transaction_since.load(Ordering::Relaxed);
+        for (at, state, expected) in [
+            (2, "idle", 0),
+            (3, "active", 3),
+            (4, "idle in transaction", 3),
+            (5, "copy in", 3),
+            (6, "idle in transaction (aborted)", 3),
+            (7, "idle", 0),
+            (8, "copy out", 8),
+            (9, "closing", 0),
+            (10, "replication", 0),
+        ] {
+            shown.changed(place(state), WallNanos(at));
+            assert_eq!(since(), expected, "{state}");
+            assert_eq!(shown.state_since.load(Ordering::Relaxed), at);
+        }
+    }
+
+    #[test]
+    fn what_is_idle_is_not_active_and_some_states_are_neither() {
+        let shown = shown();
+        let are = STATES.map(|state| {
+            shown.changed(place(state), WallNanos(1));
+            (shown.is_idle(), shown.is_active())
+        });
+        let expected = [
+            (false, false),
+            (true, false),
+            (false, true),
+            (false, false),
+            (false, false),
+            (false, true),
+            (false, true),
+            (false, true),
+            (false, false),
+        ];
+        assert_eq!(are, expected);
+    }
+
+    #[test]
+    fn the_class_of_a_statement_is_told_by_its_name() {
+        let shown = shown();
+        let class = || CLASSES[usize::from(shown.class.load(Ordering::Relaxed))];
+        assert_eq!(class(), "-");
+        for kind in StatementKind::ALL {
+            shown.began(*kind);
+            assert_eq!(class(), kind.name());
+        }
+    }
 
     #[test]
     fn counts_who_was_turned_away() {

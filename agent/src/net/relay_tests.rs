@@ -166,23 +166,10 @@ fn recorder(recording: Recording) -> Recorder {
         ..Flow::default()
     };
     let who = Arc::new(Who::told(&flow.opener));
+    let id = SessionIds::new(1).next();
     let shown = Shown {
-        id: SessionIds::new(1).next(),
-        since: WallNanos(0),
-        destination: dial::destination(&flow),
-        tier: Tier::T0,
         who: OnceLock::from(who.clone()),
-        startup: OnceLock::new(),
-        server_tls: OnceLock::new(),
-        handshake: OnceLock::new(),
-        netns_cookie: 0,
-        state: AtomicU8::new(0),
-        backend_pid: AtomicU32::new(0),
-        statements: AtomicU64::new(0),
-        rows: AtomicU64::new(0),
-        client_bytes: AtomicU64::new(0),
-        server_bytes: AtomicU64::new(0),
-        state_since: AtomicU64::new(0),
+        ..Shown::new(id, WallNanos(0), dial::destination(&flow), Tier::T0)
     };
     let entry = Arc::<Registry>::default().enter(shown, 1).expect("the first");
     let registration = Writers::unwatched().register(&flow);

@@ -297,4 +297,23 @@ fn maintenance(samples: &mut Samples) {
         approver: "a",
         name: "n",
     });
+    samples.of_agent(&Kill {
+        reason: Some("r"),
+        sessions: 2,
+        by_uid: 0,
+        action: "terminate",
+        scope: "exe,role",
+        target: "/usr/bin/psql,app",
+    });
+    samples.of_agent(&Grant {
+        reason: "r",
+        detail: Some("d"),
+        until: Some(NOW.wall),
+        by_uid: 0,
+        action: "begin",
+        target: "exe=/usr/bin/psql",
+        approver: Some("a"),
+        grant: "g",
+        role: "support",
+    });
 }

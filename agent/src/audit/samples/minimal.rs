@@ -193,5 +193,24 @@ pub(crate) fn minimal() -> Vec<Sample> {
         approver: "",
         name: "",
     });
+    samples.of_agent(&Kill {
+        reason: None,
+        sessions: 0,
+        by_uid: 0,
+        action: "",
+        scope: "",
+        target: "",
+    });
+    samples.of_agent(&Grant {
+        reason: "",
+        detail: None,
+        until: None,
+        by_uid: 0,
+        action: "",
+        target: "",
+        approver: None,
+        grant: "",
+        role: "",
+    });
     samples.0
 }

@@ -134,12 +134,12 @@ pub const ENTRY: &[Field] = table! {
         "what is intercepted: `root`, or the path of a cgroup", "on what";
     55 "memory_locked" Kind::Flag, Plain, "", "agent_start",
         "keys stay out of swap and core dumps", "";
-    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock",
+    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock kill grant",
         "why", "result";
-    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery failure hooks break_glass",
+    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery failure hooks break_glass grant",
         "more about it, never SQL", "result";
-    58 "sessions" Kind::Uint, Plain, "", "agent_stop",
-        "sessions since `agent_start`", "";
+    58 "sessions" Kind::Uint, Plain, "", "agent_stop kill",
+        "sessions since `agent_start`, or those that were chosen", "";
     59 "statements" Kind::Uint, Plain, "", "agent_stop session_end",
         "statements recorded, of the agent's run or the session", "";
     60 "actor" Kind::Object(ACTOR), Identity, "actor", "session_start writer cancel refused allowed_unseen namespace",
@@ -298,17 +298,17 @@ pub const ENTRY: &[Field] = table! {
         "most it may hold", "";
     153 "rising" Kind::Flag, Plain, "", "capacity",
         "crossed upwards", "";
-    160 "until" Kind::Wall, Plain, "", "break_glass",
+    160 "until" Kind::Wall, Plain, "", "break_glass grant",
         "when it ends", "when";
-    161 "by_uid" Kind::Uint, Identity, "", "break_glass audit_read redaction prune hold key",
+    161 "by_uid" Kind::Uint, Identity, "", "break_glass audit_read redaction prune hold key kill grant",
         "user who asked", "who";
-    162 "action" Kind::Text, Plain, "", "break_glass failure hooks hold key",
+    162 "action" Kind::Text, Plain, "", "break_glass failure hooks hold key kill grant",
         "what happened: begin, end, ...", "what";
-    170 "scope" Kind::Text, Plain, "", "redaction hold",
-        "session, subject, day; range of time", "on what";
-    171 "target" Kind::Text, Plain, "", "redaction hold",
+    170 "scope" Kind::Text, Plain, "", "redaction hold kill",
+        "session, subject, day; range of time; by what sessions were chosen", "on what";
+    171 "target" Kind::Text, Plain, "", "redaction hold kill grant",
         "which", "on what";
-    172 "approver" Kind::Text, Identity, "", "redaction hold break_glass",
+    172 "approver" Kind::Text, Identity, "", "redaction hold break_glass grant",
         "who approved", "who";
     173 "keys_erased" Kind::Uint, Plain, "", "redaction",
         "keys that are gone", "result";
@@ -324,6 +324,10 @@ pub const ENTRY: &[Field] = table! {
         "what it was asked for", "on what";
     195 "hold" Kind::Text, Plain, "", "hold",
         "name of the hold", "";
+    196 "grant" Kind::Text, Plain, "", "grant",
+        "name of the grant", "";
+    197 "role" Kind::Text, Plain, "", "grant",
+        "role of the policy that is granted", "on what";
     200 "audit_mode" Kind::Word(words::MODES), Plain, "", "session_start",
         "when statements go: strict, group, overlap, async, default", "";
     201 "programs" Kind::Texts, Plain, "", "hooks",
@@ -533,6 +537,8 @@ pub mod f {
     pub const COMMAND: u8 = 190;
     pub const ARGUMENTS: u8 = 191;
     pub const HOLD: u8 = 195;
+    pub const GRANT: u8 = 196;
+    pub const ROLE: u8 = 197;
     pub const AUDIT_MODE: u8 = 200;
     pub const PROGRAMS: u8 = 201;
     pub const ANCHOR: u8 = 202;

@@ -99,4 +99,8 @@ events! {
     SessionMark = 30 "session_mark",
     /// A statement was not let through.
     Denied = 31 "denied",
+    /// Somebody had statements cancelled or sessions ended.
+    Kill = 32 "kill",
+    /// A role of the policy was granted for a while, or that is over.
+    Grant = 33 "grant",
 }

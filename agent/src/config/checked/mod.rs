@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use super::raw::{Document, Table, shown};
 use super::{
-    Agent, Attribution, Auth, Bpf, Cgroup, Config, Limits, Listen, Log, LogFormat, Netns,
+    Agent, Attribution, Auth, Bpf, Cgroup, Config, Grants, Limits, Listen, Log, LogFormat, Netns,
     OnAgentDown, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
 };
 use audit::audit;
@@ -23,6 +23,9 @@ use intercept::{Placed, check_rules, intercept_rules};
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// PostgreSQL refuses larger messages itself (`MaxAllocSize`, `src/include/utils/memutils.h`).
 const MESSAGE_BYTES_CEILING: u64 = 0x3fff_ffff;
+
+/// A grant for a while is not one for good: 30 days.
+const MINUTES_CEILING: u64 = 30 * 24 * 60;
 
 /// Reads and checks `text`.
 pub(super) fn parse(file: &str, text: &str) -> Result<Config, Report> {
@@ -60,6 +63,7 @@ fn read<'i>(document: &Document<'i>, content: &DeTable<'i>) -> Config {
         auth: auth_limits(root.table("auth")),
         netns: netns(root.table("netns")),
         limits: limits(root.table("limits")),
+        grants: grants(root.table("grants")),
         attribution: attribution(root.table("attribution")),
         log: log(document, root.table("log")),
     };
@@ -172,6 +176,15 @@ fn limits(table: Table<'_, '_>) -> Limits {
     let message_bytes_max = table.integer("message_bytes_max", 64 << 20, range) as usize;
     table.finish();
     Limits { message_bytes_max }
+}
+
+fn grants(table: Table<'_, '_>) -> Grants {
+    let grants = Grants {
+        approvals: table.integer("approvals", 0, 0..=1) as u8,
+        minutes_max: table.integer("max_minutes", 480, 1..=MINUTES_CEILING),
+    };
+    table.finish();
+    grants
 }
 
 fn attribution(table: Table<'_, '_>) -> Attribution {

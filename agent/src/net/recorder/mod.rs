@@ -218,9 +218,7 @@ impl Recorder {
         let state = session.state();
         if state != self.state {
             self.state = state;
-            let shown = &self.entry.shown;
-            shown.state.store(state_index(state), Ordering::Relaxed);
-            shown.state_since.store(self.now.wall.0, Ordering::Relaxed);
+            self.entry.shown.changed(state_index(state), self.now.wall);
         }
     }
 
@@ -265,6 +263,7 @@ impl Recorder {
     pub fn event(&mut self, event: Event, now: Now) -> Result<Option<Decided>, NotRecorded> {
         match event {
             Event::StatementReady(ready) => {
+                self.entry.shown.began(statements::kind(ready.kind));
                 if RECORDS {
                     self.recording.sink.check()?;
                     let put = self.intent(&ready, now);

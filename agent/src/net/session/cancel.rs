@@ -105,8 +105,11 @@ async fn put(context: &Context, record: &Cancel<'_>) -> Result<Recorded, NotReco
 }
 
 /// What became of a request that was to be forwarded.
-enum Carried {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// The server has it.
     Forwarded,
+    /// It could not be reached.
     Failed,
 }
 
@@ -122,8 +125,9 @@ fn refusal(flow: &Flow) -> Refusal {
     }
 }
 
-/// Sends the server its own key, from the session's namespace and as encrypted as the session is.
-async fn carry_out(context: &Context, target: &Target) -> Carried {
+/// Sends the server its own key, from the session's namespace and as encrypted as the session is. Returns when the server has
+/// done what it will do, or the agent stops.
+pub(super) async fn carry_out(context: &Context, target: &Target) -> Carried {
     let request = startup::Cancel::new(target.pid, &target.server_key.0);
     let Ok(request) = request else { return Carried::Failed };
     let mut outcome = Carried::Failed;

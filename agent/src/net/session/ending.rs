@@ -39,6 +39,8 @@ pub(super) enum Ending {
     StartupTimeout(Duration),
     /// The agent stops.
     Stopped,
+    /// Somebody had it ended, for this reason.
+    Killed(Arc<str>),
     /// The server could not be reached.
     Unreached(ReachError),
     /// The agent's own part of the login could not be done.
@@ -56,6 +58,25 @@ pub(super) enum Ending {
     Throttled(Duration),
     /// A request that the configuration does not allow.
     NotAllowed(&'static str, Reply),
+}
+
+impl Ending {
+    /// Whether the agent ends the session because somebody wants it to, while the server would go on with it.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Killed(_) => true,
+            Self::Relayed(_)
+            | Self::StartupTimeout(_)
+            | Self::Stopped
+            | Self::Unreached(_)
+            | Self::NoCredentials(_)
+            | Self::Handshake(_)
+            | Self::Refused { .. }
+            | Self::NotRecorded(_)
+            | Self::Throttled(_)
+            | Self::NotAllowed(_, _) => false,
+        }
+    }
 }
 
 /// What comes of an [`Ending`].
@@ -118,6 +139,7 @@ pub(super) fn explain(
             new(EndReason::StartupTimeout).detail(format!("not authenticated within {limit:?}"))
         }
         Ending::Stopped => new(EndReason::AgentStopped).reply(stopping()),
+        Ending::Killed(reason) => new(EndReason::Killed).detail(&*reason).reply(killed(&reason)),
         Ending::Unreached(error) => unreached(&error, route),
         Ending::NoCredentials(error) => {
             let reply = Reply::fatal(*b"28000", "authentication with the server is not possible");
@@ -199,6 +221,13 @@ fn unreached(error: &ReachError, route: &Route) -> Explained {
 
 fn detailed(reply: Reply, detail: &'static str) -> Reply {
     Reply { detail: Some(Cow::Borrowed(detail)), ..reply }
+}
+
+/// As the server's own `pg_terminate_backend`; who and why is in the detail.
+fn killed(reason: &str) -> Reply {
+    let reply = Reply::fatal(*b"57P01", "terminating connection due to administrator command");
+    let told = format!("An administrator of this host ended this session with pgward: {reason}");
+    Reply { detail: Some(Cow::Owned(told)), ..reply }
 }
 
 fn stopping() -> Reply {

@@ -4,15 +4,10 @@ mod cancel;
 mod ending;
 mod login;
 mod opening;
+mod watch;
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64},
-    },
-    task::Poll,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -28,6 +23,7 @@ use self::{
     ending::{Ending, Explained, SentAway, close, explain, farewell, not_recorded},
     login::{LoggedIn, Login},
     opening::{NotOpened, Opened, OpeningError, open},
+    watch::{Watched, until_end},
 };
 use super::{
     dial,
@@ -145,23 +141,14 @@ async fn run_session(
     startup: Startup,
 ) {
     let now = Now::read();
+    let since = WallNanos::at(BootNanos(flow.connect_boottime_ns), now);
+    let tier = context.recording.tier;
     let shown = Shown {
-        id: context.ids.next(),
-        since: WallNanos::at(BootNanos(flow.connect_boottime_ns), now),
-        destination: route.address,
-        tier: context.recording.tier,
+        destination_name: route.destination.settings.name.as_str().into(),
         who: OnceLock::from(who.clone()),
-        startup: OnceLock::new(),
-        server_tls: OnceLock::new(),
-        handshake: OnceLock::new(),
         netns_cookie: flow.opener.netns_cookie,
-        state: AtomicU8::new(0),
-        backend_pid: AtomicU32::new(0),
-        statements: AtomicU64::new(0),
-        rows: AtomicU64::new(0),
-        client_bytes: AtomicU64::new(0),
-        server_bytes: AtomicU64::new(0),
         state_since: AtomicU64::new(now.wall.0),
+        ..Shown::new(context.ids.next(), since, route.address, tier)
     };
     let mut opened = opened;
     let away = |reason, detail, reply| SentAway { flow: &flow, who: &who, reason, detail, reply };
@@ -189,6 +176,7 @@ async fn run_session(
         server_name: tls.as_ref().and_then(|accepted| accepted.server_name.as_deref()),
     };
     let role: Box<[u8]> = hello.user().into();
+    let shown = entry.shown.clone();
     let recording = context.recording.clone();
     let recorder = Recorder::new(recording, entry, flow, who.clone(), registration, hello);
     let mut recorder = match recorder {
@@ -263,6 +251,7 @@ async fn run_session(
                 done.unwrap_or(Err(Ending::StartupTimeout(context.startup_timeout)))
             }
             () = context.stop.wait() => Err(Ending::Stopped),
+            reason = shown.orders.ended_now() => Err(Ending::Killed(reason)),
         }
     };
     let (started, logged_in) = match logged_in {
@@ -289,13 +278,22 @@ async fn run_session(
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
     let mut relay =
         Relay::new(leg, server, session, recorder, (started, recorded), &from_client, &from_server);
-    let ended = relay_until_end(&mut relay, context).await;
+    let target = cancellable.as_ref().map(|registered| registered.target().clone());
+    let watched = Watched { context, shown: &shown, target: target.as_ref() };
+    let ended = until_end(&mut relay, &watched).await;
     drop(cancellable);
+    let running = ended.is_ours() && shown.is_active();
     let rest = relay.finish();
     let goodbye = rest.recorder.client_said_goodbye();
     let explained = explain(ended, goodbye, rest.recorder.is_ready(), &route, &role);
     let bytes = (consumed + rest.client_bytes, answered + rest.server_bytes);
-    Box::pin(end(rest.client, rest.recorder, explained, !rest.client_is_mid_message, bytes)).await;
+    let end =
+        Box::pin(end(rest.client, rest.recorder, explained, !rest.client_is_mid_message, bytes));
+    match target.filter(|_| running) {
+        // Servers notice that a client is gone when they next write to it, which may be never.
+        Some(target) => drop(tokio::join!(Box::pin(cancel::carry_out(context, &target)), end)),
+        None => end.await,
+    }
 }
 
 /// Tells the client, and records.
@@ -324,23 +322,6 @@ async fn end(
         _ => close(&mut client).await,
     }
     recorder.end(ended);
-}
-
-async fn relay_until_end(relay: &mut Relay<Leg, Leg>, context: &Context) -> Ending {
-    // Polled once, which leaves our waker with it, and again only when it may have something to say: this runs for every
-    // message of every session.
-    let mut stop = pin!(context.stop.wait());
-    let mut registered = false;
-    poll_fn(|cx| {
-        if !registered || context.stop.is_stopping() {
-            registered = true;
-            if stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ending::Stopped);
-            }
-        }
-        relay.poll(cx).map(Ending::Relayed)
-    })
-    .await
 }
 
 /// What the configuration does not allow at all.
