@@ -11,6 +11,9 @@
 //!                            held  (start .. start+cleared may go, the rest waits for the core)
 //! ```
 
+mod deciding;
+mod pump;
+
 use std::{
     future::Future,
     io,
@@ -26,16 +29,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     identify::Who,
     leg::Leg,
-    recorder::{Decided, Gate, Recorder},
+    police::Police,
+    recorder::{Gate, Recorder},
     worker::with_scratch,
 };
 use crate::{
     audit::{NotRecorded, Recorded},
-    pg::{
-        self, Session,
-        session::{Event, Output, Passed},
-    },
+    pg::{self, Session},
 };
+use deciding::Deciding;
+use pump::{Pump, Released, let_go};
 
 /// Something to be waited for, at the side of the data path.
 pub(super) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -127,147 +130,8 @@ pub struct Relay<C, S> {
     identifying: Option<Pending<Arc<Who>>>,
     /// Waiting for the log to take what was recorded.
     recording: Option<Pending<Result<(), NotRecorded>>>,
-}
-
-/// One direction: what was read and not written yet.
-///
-/// What passes as it came is written from where it was read. Where the core put something in its place, what was released with
-/// it is written from a buffer of its own, and the bytes read are gone.
-#[derive(Default)]
-struct Pump {
-    held: Vec<u8>,
-    start: usize,
-    cleared: usize,
-    /// Goes in front of all that is held; nothing is cleared meanwhile.
-    edited: Edited,
-    eof: bool,
-    shut: bool,
-    /// The core had bytes that it did not release.
-    waiting: bool,
-    bytes: u64,
-}
-
-/// What is written in place of bytes that were read.
-#[derive(Default)]
-struct Edited {
-    bytes: Vec<u8>,
-    sent: usize,
-    /// How many bytes were taken, and how many are written for them.
-    pieces: Vec<(usize, usize)>,
-}
-
-impl Edited {
-    fn is_empty(&self) -> bool {
-        self.sent == self.bytes.len()
-    }
-
-    /// How many of the bytes taken nothing was written for yet. A piece that is replaced counts as sent with its first byte.
-    fn unsent_taken(&self) -> usize {
-        let mut before = 0;
-        let unsent = self.pieces.iter().map(|&(taken, written)| {
-            let sent = self.sent.saturating_sub(before).min(written);
-            before += written;
-            match sent {
-                0 => taken,
-                sent if written == taken => taken - sent,
-                _ => 0,
-            }
-        });
-        unsent.sum()
-    }
-}
-
-/// What a look at bytes came to.
-#[derive(Default)]
-struct Released {
-    taken: usize,
-    /// Set when not all of them pass as they are.
-    edited: Option<Edited>,
-}
-
-impl Released {
-    fn add(&mut self, bytes: &[u8], passed: &Passed) {
-        if self.edited.is_none() && passed.output != Output::AsIs {
-            let pieces = vec![(self.taken, self.taken)];
-            self.edited = Some(Edited { bytes: bytes[..self.taken].to_vec(), sent: 0, pieces });
-        }
-        if let Some(edited) = &mut self.edited {
-            edited.bytes.extend_from_slice(passed.output(&bytes[self.taken..]));
-            edited.pieces.push((passed.taken, passed.sent_bytes()));
-        }
-        self.taken += passed.taken;
-    }
-}
-
-impl Pump {
-    /// What may be written, for whoever can show that it is recorded.
-    fn unsent(&self, _recorded: &Recorded) -> &[u8] {
-        match self.edited.is_empty() {
-            true => &self.held[self.start..self.start + self.cleared],
-            false => &self.edited.bytes[self.edited.sent..],
-        }
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.cleared > 0 || !self.edited.is_empty()
-    }
-
-    /// Bytes that were read and released, and neither they nor anything in their place was written.
-    fn unsent_taken(&self) -> u64 {
-        (self.cleared + self.edited.unsent_taken()) as u64
-    }
-
-    /// Bytes that wait to be written.
-    fn unsent_bytes(&self) -> usize {
-        self.cleared + self.edited.bytes.len() - self.edited.sent
-    }
-
-    fn undecided(&self) -> &[u8] {
-        &self.held[self.start + self.cleared..]
-    }
-
-    fn sent(&mut self, count: usize) {
-        if !self.edited.is_empty() {
-            self.edited.sent += count;
-            if self.edited.is_empty() {
-                self.edited = Edited::default();
-            }
-            return;
-        }
-        self.start += count;
-        self.cleared -= count;
-        self.tidy();
-    }
-
-    fn tidy(&mut self) {
-        if self.start == self.held.len() {
-            // Give the memory back: most sessions rest most of the time.
-            *self = Self { held: Vec::new(), start: 0, ..std::mem::take(self) };
-        } else if self.cleared == 0 && self.start > self.held.len() / 2 {
-            self.held.drain(..self.start);
-            self.start = 0;
-        }
-    }
-
-    /// What is held was looked at.
-    fn release(&mut self, released: Released) {
-        match released.edited {
-            None => self.cleared = released.taken,
-            Some(edited) => {
-                self.edited = edited;
-                self.start += released.taken;
-                self.tidy();
-            }
-        }
-    }
-
-    /// Keeps what of `bytes` was not written, of which nothing was held before; its first `cleared` bytes may go.
-    fn keep(&mut self, bytes: &[u8], cleared: usize) {
-        if !bytes.is_empty() {
-            self.held.extend_from_slice(bytes);
-            self.cleared += cleared;
-        }
-    }
+    /// The statement that waits for its decision, and who decides.
+    deciding: Deciding,
 }
 
 impl<C, S> Relay<C, S>
@@ -282,6 +146,7 @@ where
         server: S,
         session: Session,
         mut recorder: Recorder,
+        police: Police,
         (start, login): (Recorded, Recorded),
         from_client: &[u8],
         from_server: &[u8],
@@ -309,6 +174,7 @@ where
             over: false,
             identifying,
             recording: None,
+            deciding: Deciding::new(police),
         }
     }
 
@@ -331,7 +197,7 @@ where
         self.session.handle_close(now.boot.0);
         while let Some(event) = self.session.poll_event() {
             // The session ends anyway: a failing log can't end it twice.
-            let _ = self.recorder.event(event, now);
+            let _ = self.event(event, now);
         }
         Finished {
             client: self.client,
@@ -353,10 +219,12 @@ where
         scratch: &mut [u8],
     ) -> Poll<Result<End, RelayError>> {
         self.recorder.look_at_clocks();
+        self.poll_limits(cx)?;
         loop {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
             self.recorder.show(&self.session, self.up.bytes, self.down.bytes);
+            self.watch_limits(cx);
             match (up, down) {
                 (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(Ok(end)),
                 (Step::Idle, Step::Idle) => return Poll::Pending,
@@ -386,13 +254,13 @@ where
                 }
             });
         }
-        if self.poll_waits(cx)?.is_pending() {
+        if self.poll_waits(cx)?.is_pending() || self.poll_deciding(cx).is_pending() {
             return Ok(Step::Idle);
         }
         if self.over {
             return Ok(Step::Idle);
         }
-        if self.up.waiting || self.session.frontend_output_waits() {
+        if self.up.waiting || self.session.frontend_output_waits() || self.deciding.is_due() {
             let held = std::mem::take(&mut self.up.held);
             let released = self.look_up(&held[self.up.start..]);
             self.up.held = held;
@@ -459,18 +327,15 @@ where
     fn look_up(&mut self, bytes: &[u8]) -> Result<Released, RelayError> {
         let now = self.recorder.now();
         let mut released = Released::default();
+        self.renew();
         loop {
             let passed = self.session.handle_frontend(now.boot.0, &bytes[released.taken..])?;
             let nothing = passed.is_nothing();
             released.add(bytes, &passed);
-            let mut decided = false;
             while let Some(event) = self.session.poll_event() {
-                self.over |= matches!(event, Event::Ended { .. });
-                if let Some(Decided { id, decision }) = self.recorder.event(event, now)? {
-                    self.session.handle_decision(id, decision);
-                    decided = true;
-                }
+                self.event(event, now)?;
             }
+            let decided = self.decide(now)?;
             if !decided && nothing {
                 self.up.waiting = released.taken < bytes.len();
                 self.go.close(self.recorder.take_to_go());
@@ -591,8 +456,7 @@ where
             let nothing = passed.is_nothing();
             released.add(bytes, &passed);
             while let Some(event) = self.session.poll_event() {
-                self.over |= matches!(event, Event::Ended { .. });
-                self.recorder.event(event, now)?;
+                self.event(event, now)?;
             }
             if nothing {
                 self.answer.close(self.recorder.take_to_answer());
@@ -641,11 +505,6 @@ where
             }
         }
     }
-}
-
-/// What may be written, for whoever can show that it is recorded.
-fn let_go<'b>(bytes: &'b [u8], _recorded: &Recorded) -> &'b [u8] {
-    bytes
 }
 
 /// What is left of a relay.

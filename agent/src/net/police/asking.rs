@@ -7,7 +7,10 @@
 //!                                └───── another ───► Snapshot
 //! ```
 
-use crate::catalog::{STAMP_SQL, STATE_SQL, snapshot_sql};
+use crate::{
+    catalog::{STAMP_SQL, STATE_SQL, snapshot_sql},
+    pg::session::Question,
+};
 
 /// Rows of an answer: a snapshot has one for each object.
 const ROWS_MAX: usize = 4_000_000;
@@ -34,6 +37,15 @@ pub struct ToAsk {
     pub rows_max: usize,
     /// Bytes of them.
     pub bytes_max: usize,
+}
+
+impl ToAsk {
+    /// The same, as the protocol core takes it.
+    pub fn question(&self) -> Question<'_> {
+        let Self { text, rows_max, bytes_max } = self;
+        let (rows_max, bytes_max) = (*rows_max, *bytes_max);
+        Question { text: text.as_bytes(), values: &[], rows_max, bytes_max }
+    }
 }
 
 impl Asked {

@@ -34,7 +34,7 @@ const INVALID: &str = "policy_invalid";
 #[derive(Debug)]
 pub struct InForce {
     policy: RwLock<Option<Arc<Policy>>>,
-    /// Counts changes of what decisions rest on: of the policy, and of grants.
+    /// Counts its changes.
     epoch: AtomicU64,
     /// What is wrong with the file, if it is not what is in force.
     invalid: Mutex<Option<String>>,
@@ -56,15 +56,9 @@ impl InForce {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// The policy, and the epoch from which on it counts.
-    pub fn get(&self) -> (u64, Option<Arc<Policy>>) {
-        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
-        (self.epoch(), policy.clone())
-    }
-
-    /// All decisions are to be made anew.
-    pub fn renew(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+    /// The policy. Who wants to know whether it is current asks for the epoch first.
+    pub fn get(&self) -> Option<Arc<Policy>> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is wrong with the policy's file, where it is not what is in force.
@@ -74,7 +68,7 @@ impl InForce {
 
     fn put(&self, policy: Arc<Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Some(policy);
-        self.renew();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     fn set_invalid(&self, why: Option<String>) -> bool {
@@ -173,8 +167,8 @@ impl File {
         match Policy::load(&self.path) {
             Ok(policy) => match self.record(&policy) {
                 Ok(Recorded { .. }) => {
-                    self.seen = Some(*policy.digest());
-                    info!(%path, digest = %hex::encode(policy.digest()), "policy in force");
+                    self.seen = Some(policy.identity().0);
+                    info!(%path, digest = %policy.identity(), "policy in force");
                     self.in_force.put(Arc::new(policy));
                     if self.in_force.set_invalid(None) {
                         self.tell("end", None);
@@ -195,7 +189,8 @@ impl File {
 
     /// Changes of the policy are durable before they count.
     fn record(&self, policy: &Policy) -> Result<Recorded, NotRecorded> {
-        let load = ConfigLoad { config_sha256: &self.config, policy: Some(policy.digest()) };
+        let identity = policy.identity().0;
+        let load = ConfigLoad { config_sha256: &self.config, policy: Some(&identity) };
         let put = self.sink.record(&Stamp::agent(Now::read()), &load)?;
         self.sink.durable_blocking(put.ticket)
     }

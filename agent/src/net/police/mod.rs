@@ -14,6 +14,7 @@ mod analyst;
 mod asking;
 mod catalogs;
 mod in_force;
+mod limits;
 mod ruling;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -25,16 +26,24 @@ pub use analyst::{Analysed, Analysts};
 pub use asking::ToAsk;
 pub use catalogs::{Catalogs, Whose};
 pub use in_force::{Bell, InForce, Watcher};
+pub use limits::{Activity, Before, Hit, Usage};
 pub use ruling::{Ruling, Unconcerned};
 
 use analyst::{Analysis, unanalysed};
 use asking::Asked;
+use limits::Meter;
 
-use super::identify::Who;
+use super::{identify::Who, recorder::Judgement};
 use crate::{
-    audit::Now,
+    audit::{Decided, Now},
     catalog::{self, Meaning, Resolution, SessionState, Slot, Snapshot, StateRow},
-    pg::session::{Answer, Kind, Outcome, Ready, Row, Statement, StatementId, TextState},
+    grants::Grants,
+    pg::{
+        error::Reply,
+        session::{
+            Answer, Kind, Notice, Outcome, Ready, Row, Statement, StatementId, TextState,
+        },
+    },
     policy::{Class, Need, Object, Policy, Reached, Request, Subject, WallTime},
     sql::facts::{self, Effect, Encoding, Facts, Name, Reading, Unknown},
     sql::lex::Strings,
@@ -56,8 +65,19 @@ pub struct Shared {
     pub analysts: Arc<Analysts>,
     /// Snapshots of catalogs.
     pub catalogs: Catalogs,
+    /// Roles that were granted for a while.
+    pub grants: Arc<Grants>,
+    /// What subjects took.
+    pub usage: Arc<Usage>,
     /// For how long a catalog counts as current without another look.
     pub catalog_age_max: Duration,
+}
+
+impl Shared {
+    /// Which decisions are current. Both numbers only grow.
+    fn epoch(&self) -> u64 {
+        self.in_force.epoch() + self.grants.epoch()
+    }
 }
 
 /// Decides on the statements of one session.
@@ -66,8 +86,13 @@ pub struct Police {
     /// The session's login; what else there is of a subject comes from the process.
     login: Subject,
     whose: Whose,
+    /// Who opened the session: limits are his.
+    opener: Arc<Who>,
+    begun: Now,
+    /// Of policy and grants together; 0 when nothing was looked at yet.
     epoch: u64,
     policy: Option<Arc<Policy>>,
+    meter: Option<Meter>,
     /// Processes that wrote, with the class that they have without tags.
     classes: Vec<(Arc<Who>, Class)>,
     names: Names,
@@ -113,15 +138,23 @@ pub enum Look {
 }
 
 impl Police {
-    /// For a session whose login is `login`.
-    pub fn new(shared: Arc<Shared>, login: Subject, whose: Whose) -> Self {
-        let (epoch, policy) = shared.in_force.get();
-        Self {
+    /// For a session of `opener` whose login is `login`.
+    pub fn new(
+        shared: Arc<Shared>,
+        login: Subject,
+        whose: Whose,
+        opener: Arc<Who>,
+        begun: Now,
+    ) -> Self {
+        let mut police = Self {
             shared,
             login,
             whose,
-            epoch,
-            policy,
+            opener,
+            begun,
+            epoch: 0,
+            policy: None,
+            meter: None,
             classes: Vec::new(),
             names: Names {
                 state: SessionState::unknown(),
@@ -137,22 +170,48 @@ impl Police {
             analysed: None,
             refreshed_for: None,
             under_way: Vec::new(),
-        }
+        };
+        police.look_at_policy();
+        police
     }
 
-    /// Under which epoch statements are decided now; prepared statements of another are decided again.
-    pub fn epoch(&mut self) -> u64 {
-        if self.shared.in_force.epoch() != self.epoch {
-            (self.epoch, self.policy) = self.shared.in_force.get();
-            self.classes.clear();
-            self.rulings.clear();
+    /// Under which epoch statements are decided, when that is another than before: prepared statements are decided again.
+    pub fn renewed(&mut self) -> Option<u64> {
+        let before = self.epoch;
+        if self.shared.epoch() == before {
+            return None;
         }
-        self.epoch
+        self.look_at_policy();
+        self.policy.is_some().then_some(self.epoch)
+    }
+
+    fn look_at_policy(&mut self) {
+        self.epoch = self.shared.epoch();
+        self.policy = self.shared.in_force.get();
+        self.classes.clear();
+        self.rulings.clear();
+        let Some(policy) = self.policy.clone() else {
+            self.meter = None;
+            return;
+        };
+        let opener = self.opener.clone();
+        let class = self.class(&policy, &opener);
+        match &mut self.meter {
+            Some(meter) => meter.renew(policy.identity(), class),
+            None => {
+                let subject = self.subject(&opener);
+                let usage = self.shared.usage.clone();
+                let meter = Meter::new(usage, policy.identity(), class, &subject, self.begun);
+                self.meter = Some(meter);
+            }
+        }
     }
 
     /// Looks at a statement that waits. `may_ask`: the server is idle and owes nothing.
     pub fn look(&mut self, ready: &Ready, writers: &[Arc<Who>], may_ask: bool, now: Now) -> Look {
-        self.epoch();
+        if self.shared.epoch() != self.epoch {
+            self.look_at_policy();
+        }
         let Some(policy) = self.policy.clone() else { return Look::Unconcerned };
         let classes: Vec<Class> = writers.iter().map(|who| self.class(&policy, who)).collect();
         if classes.iter().all(|class| class.has_no_role() && !class.is_protected()) {
@@ -263,7 +322,11 @@ impl Police {
     }
 
     /// A statement came to its end.
-    pub fn done(&mut self, done: &Statement) {
+    pub fn done(&mut self, done: &Statement, now: Now) {
+        if let Some(meter) = &mut self.meter {
+            let copied = done.copy_out.map_or((0, 0), |c| (c.rows.unwrap_or(0), c.bytes));
+            meter.after(done.rows + copied.0, done.row_bytes + copied.1, now);
+        }
         if let Some(at) = self.under_way.iter().position(|(id, ..)| *id == done.id) {
             let (_, analysed, count) = self.under_way.remove(at);
             if done.outcome == Outcome::Completed
@@ -288,13 +351,80 @@ impl Police {
         }
     }
 
+    /// A question could not be put: names stand for all that they could, until it is tried again.
+    pub fn not_asked(&mut self, now: Now) {
+        self.names.asked = None;
+        self.names.next = None;
+        self.names.looked_at = Some(now.boot.0);
+    }
+
+    /// What the session's limits say of a statement that is about to go.
+    pub fn before(&mut self, now: Now) -> Before {
+        self.meter.as_mut().map_or_else(Before::default, |meter| meter.before(now))
+    }
+
+    /// What limits on the number of sessions say of this one.
+    pub fn too_many_sessions(&self) -> Before {
+        self.meter.as_ref().map_or_else(Before::default, Meter::too_many_sessions)
+    }
+
+    /// Whether there may be limits in time.
+    pub fn limits_time(&self) -> bool {
+        self.meter.as_ref().is_some_and(|meter| !meter.is_idle())
+    }
+
+    /// When the next limit in time is reached, those of `acted` left out; nanoseconds since boot.
+    pub fn next_deadline(&self, activity: Activity, acted: &[Arc<str>]) -> Option<u64> {
+        let deadlines = self.meter.as_ref()?.deadlines(activity);
+        deadlines.filter(|(_, limit)| !acted.contains(&limit.rule)).map(|(at, _)| at).min()
+    }
+
+    /// Limits in time that are reached.
+    pub fn passed(&self, activity: Activity, now: Now) -> Vec<Hit> {
+        let deadlines = self.meter.iter().flat_map(|meter| meter.deadlines(activity));
+        deadlines.filter(|(at, _)| *at <= now.boot.0).map(|(_, limit)| limit.into()).collect()
+    }
+
+    /// What the client hears of a limit that is reached.
+    pub fn reply(&self, hit: &Hit, decision: &str) -> Reply {
+        match &self.meter {
+            Some(meter) => meter.reply(hit, decision),
+            None => unreachable!("only a meter has limits"),
+        }
+    }
+
+    /// The same as a warning.
+    pub fn notice(&self, hit: &Hit, decision: &str) -> Option<Notice> {
+        self.meter.as_ref().map(|meter| meter.notice(hit, decision))
+    }
+
+    /// How the record names a statement that a limit stops.
+    pub fn stopped<'h>(&self, hit: &'h Hit, told: &'h str) -> Judgement<'h> {
+        Judgement {
+            decided: Decided::Deny,
+            rules: vec![&hit.rule],
+            sqlstate: hit.sqlstate(),
+            reason: told,
+            policy: self.policy.as_ref().map(|policy| policy.identity().0),
+            pure_read: false,
+        }
+    }
+
     fn class(&mut self, policy: &Policy, who: &Arc<Who>) -> Class {
         if let Some((_, class)) = self.classes.iter().find(|(known, _)| Arc::ptr_eq(known, who)) {
             return class.clone();
         }
-        let class = policy.class(&self.subject(who));
+        let class = self.class_of(policy, &self.subject(who));
         self.classes.push((who.clone(), class.clone()));
         class
+    }
+
+    /// With the roles that were granted for a while.
+    fn class_of(&self, policy: &Policy, subject: &Subject) -> Class {
+        let active = self.shared.grants.active(Now::read());
+        let given = active.iter().filter(|grant| grant.matches(subject));
+        let given: Vec<&str> = given.map(|grant| &*grant.role).collect();
+        policy.class_with(subject, &given)
     }
 
     fn subject(&self, who: &Who) -> Subject {
@@ -373,7 +503,8 @@ impl Police {
     ) -> Arc<Ruling> {
         // What a comment says of the statement counts for it alone.
         let tagged = (!analysed.tags.is_empty()).then(|| {
-            policy.class(&Subject { tags: analysed.tags.clone(), ..self.subject(who) })
+            let subject = Subject { tags: analysed.tags.clone(), ..self.subject(who) };
+            self.class_of(policy, &subject)
         });
         let judged_as = tagged.as_ref().unwrap_or(class);
         let mut verdicts = Vec::with_capacity(resolution.requests.len());

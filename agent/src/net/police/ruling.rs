@@ -124,17 +124,18 @@ impl Ruling {
     }
 
     /// How statement `id` passes; `None` if it must not. `decision` names its record.
-    pub fn forward(&self, id: StatementId, decision: &str) -> Option<Forward> {
+    pub fn forward(
+        &self,
+        id: StatementId,
+        decision: impl Fn() -> String,
+    ) -> Option<Forward> {
         let mut forward = Forward::new(Permit::of(id, self)?);
         for verdict in &self.verdicts {
             if let Outcome::Warn(denial) = verdict.outcome() {
-                forward = forward.with_notice(self.warning(denial, decision));
+                forward = forward.with_notice(self.warning(denial, &decision()));
             }
         }
-        match self.ceiling(decision) {
-            Some(ceiling) => Some(forward.with_ceiling(ceiling)),
-            None => Some(forward),
-        }
+        Some(forward)
     }
 
     /// What the client hears when it is refused.
@@ -158,7 +159,7 @@ impl Ruling {
     }
 
     /// The tightest of what its grants let pass.
-    fn ceiling(&self, decision: &str) -> Option<Ceiling> {
+    pub fn ceiling(&self, decision: impl Fn() -> String) -> Option<Ceiling> {
         let limits = || self.verdicts.iter().flat_map(Verdict::ceilings);
         let tightest = |counted| {
             let these = limits().filter(|limit: &&Limit| limit.counted == counted);
@@ -169,7 +170,7 @@ impl Ruling {
         Some(Ceiling {
             rows_max: rows.map(|limit| limit.max),
             bytes_max: bytes.map(|limit| limit.max),
-            reply: self.too_much(limit, decision),
+            reply: self.too_much(limit, &decision()),
         })
     }
 
