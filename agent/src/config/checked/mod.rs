@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use super::raw::{Document, Table, shown};
 use super::{
     Agent, Attribution, Auth, Bpf, Cgroup, Config, Limits, Listen, Log, LogFormat, Netns,
-    OnAgentDown, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
+    OnAgentDown, PolicyFile, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
 };
 use audit::audit;
 use destination::destinations;
@@ -61,6 +61,7 @@ fn read<'i>(document: &Document<'i>, content: &DeTable<'i>) -> Config {
         netns: netns(root.table("netns")),
         limits: limits(root.table("limits")),
         attribution: attribution(root.table("attribution")),
+        policy: policy(root.table("policy")),
         log: log(document, root.table("log")),
     };
     if targets(&config.intercept).len() > TARGETS_MAX {
@@ -178,6 +179,12 @@ fn attribution(table: Table<'_, '_>) -> Attribution {
     let container_state_roots = table.paths("container_state_roots");
     table.finish();
     Attribution { container_state_roots }
+}
+
+fn policy(table: Table<'_, '_>) -> PolicyFile {
+    let file = table.written_path("file").map(|(_, path)| path);
+    table.finish();
+    PolicyFile { file }
 }
 
 fn log(document: &Document<'_>, table: Table<'_, '_>) -> Log {
