@@ -82,6 +82,10 @@ impl Held {
         }
     }
 
+    pub(in crate::catalog) fn has(&self, name: &Name) -> bool {
+        self.names.contains_key(name)
+    }
+
     pub(in crate::catalog) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

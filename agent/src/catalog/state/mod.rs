@@ -22,9 +22,10 @@ use std::collections::BTreeMap;
 pub use self::path::Path;
 pub use self::row::StateRow;
 
-pub(super) use self::held::{Held, Meanings};
+use self::held::Held;
 pub(super) use self::path::PG_CATALOG;
 use self::path::{Entry, entries};
+pub(super) use self::sent::{is_relation, is_temp};
 use crate::sql::facts::{Name, Statement};
 
 /// Schema of temporary objects, by whatever number the server knows it.

@@ -149,6 +149,7 @@ impl SessionState {
                 self.renamed = true;
                 self.more_temporaries |= !self.temporaries.is_empty();
             }
+            DdlVerb::Grant => {}
             // Which others go along is not told.
             DdlVerb::Drop => {
                 for temporary in self.temporaries.values_mut() {
