@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => cli::ca::run(command, output),
         Command::Detach(args) => cli::detach::run(args, output),
         Command::Audit(command) => cli::audit::run(command, output),
+        Command::Policy(command) => cli::policy::run(command, output),
     })
 }
 

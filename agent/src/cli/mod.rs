@@ -12,6 +12,7 @@ pub mod detach;
 pub mod doctor;
 pub mod grant;
 pub mod kill;
+pub mod policy;
 pub mod sessions;
 pub mod status;
 mod table;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Read, search, check and export the audit trail, and take care of it
     #[command(subcommand)]
     Audit(Box<audit::AuditCommand>),
+    /// Check, test and explain policies, and try them on what was recorded
+    #[command(subcommand)]
+    Policy(Box<policy::PolicyCommand>),
 }
 
 /// `pgward run`

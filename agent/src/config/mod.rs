@@ -11,6 +11,7 @@ mod auth;
 mod checked;
 mod destination;
 mod network;
+mod policy;
 pub(crate) mod raw;
 mod report;
 mod targets;
@@ -38,6 +39,7 @@ pub use destination::{
     IMPLICIT_NAME, NAME_BYTES_MAX, Negotiation, ServerSettings, ServerTls, Tls,
 };
 pub use network::{Network, NetworkError};
+pub use policy::{PolicyFile, PolicyFileError, read_policy};
 pub use report::{Problem, Report};
 pub use targets::{TARGETS_MAX, Target, Verdict, targets};
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub attribution: Attribution,
     /// `[audit]`
     pub audit: Audit,
+    /// `[policy]`
+    pub policy: PolicyFile,
     /// `[log]`
     pub log: Log,
 }

@@ -75,7 +75,9 @@ impl Verdict {
     /// The verdict of a text: that of the statement that fares worst, the first of those alike.
     pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mode = |verdict: &Self| verdict.denial().map(|denial| denial.mode);
-        verdicts.into_iter().reduce(|one, other| if mode(&other) > mode(&one) { other } else { one })
+        verdicts
+            .into_iter()
+            .reduce(|one, other| if mode(&other) > mode(&one) { other } else { one })
     }
 }
 

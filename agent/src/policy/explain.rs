@@ -58,6 +58,9 @@ impl Policy {
                 need,
             }
         };
-        Explanation { verdict, needs: request.needs.iter().cloned().chain(unknown).map(of).collect() }
+        Explanation {
+            verdict,
+            needs: request.needs.iter().cloned().chain(unknown).map(of).collect(),
+        }
     }
 }

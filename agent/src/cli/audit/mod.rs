@@ -23,7 +23,9 @@ use std::io;
 
 pub use anchor_sql::AnchorSqlArgs;
 pub use args::*;
+pub(super) use moment::parse_moment;
 pub use moment::{Day, Moment};
+pub(super) use read::{Asked, source};
 pub use table::Column;
 
 use super::{Exit, Output};

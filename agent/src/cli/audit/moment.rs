@@ -11,7 +11,7 @@ pub struct Moment(pub u64);
 pub struct Day(pub String);
 
 /// RFC 3339 with or without a time (then midnight UTC), or how long ago: `90s`, `2h`, `3d`.
-pub(super) fn parse_moment(text: &str) -> Result<Moment, String> {
+pub(in crate::cli) fn parse_moment(text: &str) -> Result<Moment, String> {
     parse_moment_at(text, SystemTime::now())
 }
 

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::control::{READ_ARGUMENTS_BYTES_MAX, Request, ask};
 
 /// A trail to be read.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     pub(super) directory: PathBuf,
     /// Where the agent that writes it answers.
     socket: Option<PathBuf>,
@@ -24,17 +24,17 @@ pub(super) struct Source {
 
 /// What a command was asked for, as it is recorded: `name=value` pairs.
 #[derive(Default)]
-pub(super) struct Asked(Vec<String>);
+pub(in crate::cli) struct Asked(Vec<String>);
 
 impl Asked {
     /// Adds one, if there is one.
-    pub(super) fn with(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+    pub(in crate::cli) fn with(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
         self.0.extend(value.map(|value| format!("{name}={value}")));
         self
     }
 
     /// Adds a moment, if there is one.
-    pub(super) fn with_moment(self, name: &str, moment: Option<Moment>) -> Self {
+    pub(in crate::cli) fn with_moment(self, name: &str, moment: Option<Moment>) -> Self {
         let rfc3339 = |Moment(ns)| WallNanos(ns).rfc3339();
         let text = moment.map(rfc3339);
         self.with(name, text.as_ref().map(|text| String::from_utf8_lossy(text)))
@@ -52,7 +52,7 @@ impl Asked {
 }
 
 /// The trail that is meant, or the exit after printing why there is none.
-pub(super) fn source(place: &Place, output: &mut Output<'_>) -> io::Result<Result<Source, Exit>> {
+pub(in crate::cli) fn source(place: &Place, output: &mut Output<'_>) -> io::Result<Result<Source, Exit>> {
     match &place.directory {
         Some(directory) => Ok(Ok(Source { directory: directory.clone(), socket: None })),
         None => Ok(load(output, &place.config)?.map(Source::of)),
@@ -67,7 +67,7 @@ impl Source {
 
     /// Tells the agent that the trail is read, and says where it can't be told. Gives whether it is
     /// recorded.
-    pub(super) fn tell(
+    pub(in crate::cli) fn tell(
         &self,
         command: &str,
         asked: &Asked,
@@ -88,7 +88,7 @@ impl Source {
     }
 
     /// Opens the trail, or prints why not.
-    pub(super) fn open(&self, output: &mut Output<'_>) -> io::Result<Result<Trail, Exit>> {
+    pub(in crate::cli) fn open(&self, output: &mut Output<'_>) -> io::Result<Result<Trail, Exit>> {
         match Trail::open(&self.directory) {
             Ok(trail) => Ok(Ok(trail)),
             Err(error) => output.error(&error).map(Err),

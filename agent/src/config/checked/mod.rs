@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use super::raw::{Document, Table, shown};
 use super::{
     Agent, Attribution, Auth, Bpf, Cgroup, Config, Grants, Limits, Listen, Log, LogFormat, Netns,
-    OnAgentDown, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
+    OnAgentDown, PolicyFile, Report, TARGETS_MAX, Tls, WORKERS_MAX, Want, targets,
 };
 use audit::audit;
 use destination::destinations;
@@ -65,6 +65,7 @@ fn read<'i>(document: &Document<'i>, content: &DeTable<'i>) -> Config {
         limits: limits(root.table("limits")),
         grants: grants(root.table("grants")),
         attribution: attribution(root.table("attribution")),
+        policy: policy(root.table("policy")),
         log: log(document, root.table("log")),
     };
     if targets(&config.intercept).len() > TARGETS_MAX {
@@ -191,6 +192,12 @@ fn attribution(table: Table<'_, '_>) -> Attribution {
     let container_state_roots = table.paths("container_state_roots");
     table.finish();
     Attribution { container_state_roots }
+}
+
+fn policy(table: Table<'_, '_>) -> PolicyFile {
+    let file = table.written_path("file").map(|(_, path)| path);
+    table.finish();
+    PolicyFile { file }
 }
 
 fn log(document: &Document<'_>, table: Table<'_, '_>) -> Log {

@@ -15,7 +15,8 @@ const PATTERNS: [&str; 12] = [
     "?.t1",
 ];
 const COLUMN_PATTERNS: [&str; 5] = ["pan", "p*", "id", "*", "n?te"];
-const ACTIONS: [&str; 9] = ["select", "read", "write", "insert", "ddl", "drop", "all", "unknown", "set"];
+const ACTIONS: [&str; 9] =
+    ["select", "read", "write", "insert", "ddl", "drop", "all", "unknown", "set"];
 const USERS: [&str; 4] = ["u0", "u1", "u2", "v0"];
 const USER_PATTERNS: [&str; 4] = ["u0", "u1", "u*", "*0"];
 const MODES: [&str; 3] = ["observe", "warn", "enforce"];
@@ -201,7 +202,14 @@ fn object() -> impl Strategy<Value = Object> {
 }
 
 fn needs() -> impl Strategy<Value = Need> {
-    let actions = &[Effect::Set, Effect::Select, Effect::Insert, Effect::Create, Effect::Drop, Effect::CopyOut];
+    let actions = &[
+        Effect::Set,
+        Effect::Select,
+        Effect::Insert,
+        Effect::Create,
+        Effect::Drop,
+        Effect::CopyOut,
+    ];
     let reached = prop_oneof![4 => Just(Reached::Named), 1 => Just(Reached::Through)];
     (prop::sample::select(actions), object(), reached).prop_map(|(action, object, reached)| Need {
         action,
