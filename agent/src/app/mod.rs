@@ -59,6 +59,7 @@ use crate::{
         error::chain,
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
+        police::{self, Analysts, Bell, Catalogs, InForce, Watcher},
         recorder::Recording,
         refusals::Refusals,
         registry::Registry,
@@ -67,10 +68,15 @@ use crate::{
         writers::Writers,
     },
     pg::Limits,
+    policy::Policy,
+    sql::facts,
 };
 
 /// Sessions get this long to hear that the agent stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// For how long a session takes a server's catalog for current without asking.
+const CATALOG_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Why the agent does not run.
 #[derive(Debug, Error)]
@@ -93,6 +99,9 @@ pub enum AppError {
     /// Roles that are granted for a while.
     #[error(transparent)]
     Grants(#[from] GrantsError),
+    /// The policy.
+    #[error("the policy is not valid\n{0}")]
+    Policy(#[from] config::Report),
     /// The first record.
     #[error(transparent)]
     NotRecorded(#[from] NotRecorded),
@@ -171,9 +180,10 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     let (namespaces, changes) = Namespaces::start(maps.clone(), namespace_settings)?;
     let dialer = Dialer::new(maps.clone(), namespaces.clone());
     let reach = Reach { destinations: &destinations, dialer: Some(dialer.clone()) };
+    let policy = config.policy.file.as_deref().map(Policy::load).transpose()?.map(Arc::new);
     let trail = Arc::new(Trail::open(&config.audit, &reach, indexer(&config.audit))?);
     let sink = trail.sink();
-    record_start(&trail, config, file, &cgroup, tier)?;
+    record_start(&trail, config, file, policy.as_deref(), &cgroup, tier)?;
     let care = Arc::new(Care::open(trail.clone(), &config.audit)?);
     let care_timer = Timer::start(care.clone()).map_err(system("starting a thread"))?;
 
@@ -210,6 +220,23 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         bpf::Tier::T0 => Writers::unwatched(),
         bpf::Tier::T1 | bpf::Tier::T2 => Writers::new(writer_events, maps.clone()),
     };
+    let in_force = InForce::new(policy);
+    let watcher = match &config.policy.file {
+        Some(path) => {
+            let digest = Sha256::digest(file).into();
+            let watcher = Watcher::start(path, digest, in_force.clone(), sink.clone());
+            Some(watcher.map_err(system("starting a thread"))?)
+        }
+        None => None,
+    };
+    let police = Arc::new(police::Shared {
+        in_force: in_force.clone(),
+        analysts: Analysts::start(facts::Limits::default()).map_err(system("starting a thread"))?,
+        catalogs: Catalogs::default(),
+        grants: grants.clone(),
+        usage: Arc::default(),
+        catalog_age_max: CATALOG_AGE_MAX,
+    });
     let ids = Arc::new(SessionIds::new(epoch()));
     let logins = Bounds {
         failures_max: config.auth.failures_max,
@@ -245,6 +272,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         sessions_max: config.agent.sessions_max,
         startup_timeout: config.agent.startup_timeout,
         destinations: destinations.clone(),
+        police: police.clone(),
         cancels: cancels.clone(),
         process_failures: process_failures.clone(),
         role_failures: role_failures.clone(),
@@ -287,6 +315,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
             sink: sink.clone(),
             starting: Some(undo),
             shown: &shown,
+            policy: watcher.as_ref().map(Watcher::bell),
         };
         tokio::select! {
             reason = main.until_stopped() => reason,
@@ -298,6 +327,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     ledger.stop();
     stop.ring();
     drop(runtime);
+    drop(watcher);
     join(threads);
     refusals.flush_all();
     if let Err(error) = keeper.stop() {
@@ -327,6 +357,8 @@ struct Main<'a> {
     /// Until the agent listens in its own namespace; a start that does not come so far leaves no new hooks behind.
     starting: Option<Undo>,
     shown: &'a control::Shown,
+    /// Has the policy read again.
+    policy: Option<Bell>,
 }
 
 impl Main<'_> {
@@ -345,7 +377,10 @@ impl Main<'_> {
                 },
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
-                () = received(hangup.as_mut()) => break Ok("SIGHUP"),
+                () = received(hangup.as_mut()) => match &self.policy {
+                    Some(bell) => bell.ring(),
+                    None => break Ok("SIGHUP"),
+                },
                 () = self.shown.stop.notified() => break Ok("asked to"),
             }
         }
@@ -421,6 +456,7 @@ fn record_start(
     trail: &Trail,
     config: &Config,
     file: &[u8],
+    policy: Option<&Policy>,
     cgroup: &Cgroup,
     tier: bpf::Tier,
 ) -> Result<(), AppError> {
@@ -439,7 +475,8 @@ fn record_start(
     let sink = trail.sink();
     // Also with a quota that is used up: without an agent nobody could make room.
     sink.record_closing(&Stamp::agent(Now::read()), &start)?;
-    let load = ConfigLoad { config_sha256: &digest, policy: None };
+    let policy = policy.map(|policy| policy.identity().0);
+    let load = ConfigLoad { config_sha256: &digest, policy: policy.as_ref() };
     let put = sink.record_closing(&Stamp::agent(Now::read()), &load)?;
     let _ = sink.durable_blocking(put.ticket)?;
     Ok(())

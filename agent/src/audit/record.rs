@@ -21,7 +21,7 @@ use super::maintenance::{
 use super::orders::{Grant, Kill};
 use super::schema::{EventKind, FORMAT_VERSION, f};
 use super::session::{Authentication, Cancel, SessionEnd, SessionMark, SessionStart, Writer};
-use super::statement::{Denied, Done, Intent, Introduced};
+use super::statement::{Denied, Done, Intent, Introduced, LimitReached};
 use super::time::{Now, clock_state};
 
 /// Longest entry, in bytes: what a C2SP entry bundle can hold.
@@ -181,6 +181,7 @@ pub enum Record<'a> {
     Denied(&'a Denied<'a>),
     Kill(&'a Kill<'a>),
     Grant(&'a Grant<'a>),
+    LimitReached(&'a LimitReached<'a>),
 }
 
 impl Record<'_> {
@@ -220,6 +221,7 @@ impl Record<'_> {
             Self::Denied(_) => EventKind::Denied,
             Self::Kill(_) => EventKind::Kill,
             Self::Grant(_) => EventKind::Grant,
+            Self::LimitReached(_) => EventKind::Limit,
         }
     }
 
@@ -270,6 +272,7 @@ impl Record<'_> {
             Self::Denied(record) => record.fill(&mut entry),
             Self::Kill(record) => record.fill(&mut entry),
             Self::Grant(record) => record.fill(&mut entry),
+            Self::LimitReached(record) => record.fill(&mut entry),
         }
         entry.end();
     }
@@ -318,4 +321,5 @@ from!(
     Denied<'a>,
     Kill<'a>,
     Grant<'a>,
+    LimitReached<'a>,
 );

@@ -103,6 +103,19 @@ pub struct Denied<'a> {
     pub policy: Option<&'a [u8; 32]>,
 }
 
+/// `limit`: a session reached a limit.
+#[derive(Clone, Copy)]
+pub struct LimitReached<'a> {
+    /// What comes of it.
+    pub decision: Decided,
+    /// The rule that says so.
+    pub rules: &'a [&'a str],
+    /// What was counted, as policies name it.
+    pub reason: &'a str,
+    /// The same with the most there may be.
+    pub detail: &'a str,
+}
+
 /// `outcome`: what became of a statement. Written when it is known, or known never to come.
 #[derive(Clone, Copy)]
 pub struct Done<'a> {
@@ -365,6 +378,15 @@ impl Denied<'_> {
         self.what.fill_end(entry);
         entry.text(f::REASON, self.reason);
         self.what.fill_last(entry);
+    }
+}
+
+impl LimitReached<'_> {
+    pub(super) fn fill(&self, entry: &mut Map<'_>) {
+        entry.uint(f::DECISION, self.decision.number());
+        entry.texts(f::RULES, self.rules.iter().copied());
+        entry.text(f::REASON, self.reason);
+        entry.text(f::DETAIL, self.detail);
     }
 }
 

@@ -12,6 +12,7 @@ mod lookup;
 pub mod namespaces;
 pub mod newcomers;
 pub mod orders;
+pub mod police;
 pub mod reach;
 pub mod recorder;
 pub mod refusals;

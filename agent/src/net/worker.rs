@@ -26,6 +26,7 @@ use super::{
     destinations::Destinations,
     dial::Dialer,
     newcomers::Newcomer,
+    police,
     recorder::Recording,
     refusals::Refusals,
     registry::Registry,
@@ -37,6 +38,7 @@ use super::{
 use crate::{
     audit::{SessionIds, ledger::Connect},
     pg::Limits,
+    sql::facts::STACK_BYTES,
 };
 
 /// Connections on their way from an acceptor to a worker.
@@ -62,6 +64,8 @@ pub struct Context {
     pub sessions_max: usize,
     /// From connect to the first request.
     pub startup_timeout: Duration,
+    /// What decides on statements.
+    pub police: Arc<police::Shared>,
     /// What is configured for servers, and loaded.
     pub destinations: Arc<Destinations>,
     /// Keys that cancel, of all workers.
@@ -183,12 +187,13 @@ impl Workers {
             let (connections, receiver) = mpsc::channel(HANDED_OVER_MAX);
             let load = Arc::<AtomicUsize>::default();
             let counted = load.clone();
-            let thread =
-                thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                    if let Err(error) = run(context, receiver, &counted) {
-                        error!(%error, "a worker could not start");
-                    }
-                })?;
+            // It analyses statements: address space, of which only what is touched takes memory.
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            let thread = builder.name(format!("worker-{number}")).spawn(move || {
+                if let Err(error) = run(context, receiver, &counted) {
+                    error!(%error, "a worker could not start");
+                }
+            })?;
             all.push(Worker { connections, load });
             threads.push(thread);
         }

@@ -135,6 +135,12 @@ fn statements(samples: &mut Samples) {
     for what in &others {
         let judged = Judged { decision: Decided::WouldDeny, rules: &["first", "second"] };
         samples.of_session(&Intent { judged: Some(judged), what: *what });
+        samples.of_session(&LimitReached {
+            decision: Decided::Deny,
+            rules: &["first"],
+            reason: "statement_rows",
+            detail: "statement_rows = 10",
+        });
         samples.of_session(&Denied {
             what: *what,
             sqlstate: *b"42501",

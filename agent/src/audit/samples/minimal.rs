@@ -44,6 +44,12 @@ pub(crate) fn minimal() -> Vec<Sample> {
         beside: None,
     });
     samples.of_session(&Intent { judged: None, what: bare });
+    samples.of_session(&LimitReached {
+        decision: Decided::Deny,
+        rules: &["first"],
+        reason: "statement_rows",
+        detail: "statement_rows = 10",
+    });
     samples.of_session(&Denied {
         what: bare,
         sqlstate: *b"42501",

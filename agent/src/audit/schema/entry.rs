@@ -36,9 +36,9 @@ pub const ENTRY: &[Field] = table! {
         "the same in nanoseconds since boot, suspend included: intervals, order, kernel events", "when";
     5 "clock" Kind::Uint, Plain, "", "all",
         "number of the `clock` entry in force, in the agent's run", "when";
-    6 "session" Kind::Hex, Plain, "session.uid", "session_start session_end statement intent outcome denied writer authentication session_mark",
+    6 "session" Kind::Hex, Plain, "session.uid", "session_start session_end statement intent outcome denied writer authentication session_mark limit",
         "session: run of the agent, counter", "who";
-    7 "seq" Kind::Uint, Plain, "", "session_start session_end statement intent outcome denied writer authentication session_mark",
+    7 "seq" Kind::Uint, Plain, "", "session_start session_end statement intent outcome denied writer authentication session_mark limit",
         "number of the entry in its session, from 0 without gaps: a gap is a lost entry", "";
     8 "writer_ref" Kind::Uint, Plain, "", "intent outcome denied",
         "`seq` of the entry that names the process that wrote it; absent: that of `session_start`", "who, from where";
@@ -72,9 +72,9 @@ pub const ENTRY: &[Field] = table! {
         "what told who wrote: T0 opener only, T1 transmit time stamps, T2 `sendmsg` tracepoint", "who";
     23 "values" Kind::Word(words::KEY_KINDS), Plain, "", "statement intent outcome denied",
         "values are held beside the entry, and what they are encrypted with", "";
-    24 "decision" Kind::Word(Decided::NAMES), Plain, "disposition", "intent denied",
+    24 "decision" Kind::Word(Decided::NAMES), Plain, "disposition", "intent denied limit",
         "what was decided", "what";
-    25 "rules" Kind::Texts, Plain, "policy.name", "intent denied",
+    25 "rules" Kind::Texts, Plain, "policy.name", "intent denied limit",
         "rules that decided", "what";
     26 "policy" Kind::Hex, Plain, "policy.uid", "denied config_load",
         "digest of the policy in force", "what";
@@ -134,9 +134,9 @@ pub const ENTRY: &[Field] = table! {
         "what is intercepted: `root`, or the path of a cgroup", "on what";
     55 "memory_locked" Kind::Flag, Plain, "", "agent_start",
         "keys stay out of swap and core dumps", "";
-    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock kill grant",
+    56 "reason" Kind::Text, Plain, "status_detail", "agent_stop session_end refused authentication recovery epoch_start key failure break_glass redaction prune hold denied clock kill grant limit",
         "why", "result";
-    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery failure hooks break_glass grant",
+    57 "detail" Kind::Text, Plain, "message", "session_end refused events_lost namespace authentication recovery failure hooks break_glass grant limit",
         "more about it, never SQL", "result";
     58 "sessions" Kind::Uint, Plain, "", "agent_stop kill",
         "sessions since `agent_start`, or those that were chosen", "";

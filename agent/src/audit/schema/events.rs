@@ -103,4 +103,6 @@ events! {
     Kill = 32 "kill",
     /// A role of the policy was granted for a while, or that is over.
     Grant = 33 "grant",
+    /// A session reached a limit.
+    Limit = 34 "limit",
 }

@@ -39,7 +39,7 @@ pub struct Analysed {
 }
 
 /// Tags of a statement's comment.
-pub type Tags = BTreeMap<Box<str>, Box<str>>;
+pub(super) type Tags = BTreeMap<Box<str>, Box<str>>;
 
 /// Analyses texts. Shared by all workers.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ fn keep(text: &[u8], reading: Reading, analysed: &Arc<Analysed>) {
 }
 
 /// A text that nobody looked at.
-pub fn unanalysed() -> Analysed {
+pub(super) fn unanalysed() -> Analysed {
     Analysed { facts: Err(Unknown::Unanalysed), tags: Tags::default() }
 }
 

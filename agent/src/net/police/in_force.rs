@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     audit::{ConfigLoad, Failure, NotRecorded, Now, Recorded, Sink, Stamp},
-    config::ConfigError,
+    config::Report,
     policy::Policy,
 };
 
@@ -204,6 +204,6 @@ impl File {
 }
 
 /// The first error, for a record.
-fn first_line(error: &ConfigError) -> String {
+fn first_line(error: &Report) -> String {
     error.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
 }

@@ -45,7 +45,11 @@ impl Usage {
 
     fn of_hour(&self, subject: u64, hour: u64) -> Taken {
         let taken = self.locked().get(&subject).copied().unwrap_or_default();
-        if taken.hour == hour { taken } else { Taken { sessions: taken.sessions, ..Taken::default() } }
+        if taken.hour == hour {
+            taken
+        } else {
+            Taken { sessions: taken.sessions, ..Taken::default() }
+        }
     }
 
     fn take(&self, subject: u64, hour: u64, rows: u64, bytes: u64) {
@@ -64,7 +68,7 @@ impl Usage {
 
 /// What one session takes.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     usage: Arc<Usage>,
     subject: u64,
     policy: Identity,
@@ -118,7 +122,13 @@ pub enum Activity {
 
 impl Meter {
     /// For a session of `class` that began at `begun`. It counts among the sessions of its subject until it is dropped.
-    pub fn new(usage: Arc<Usage>, policy: Identity, class: Class, subject: &Subject, begun: Now) -> Self {
+    pub(super) fn new(
+        usage: Arc<Usage>,
+        policy: Identity,
+        class: Class,
+        subject: &Subject,
+        begun: Now,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         class.key().hash(&mut hasher);
         subject.exe.hash(&mut hasher);
@@ -131,18 +141,18 @@ impl Meter {
     }
 
     /// Goes on under another policy.
-    pub fn renew(&mut self, policy: Identity, class: Class) {
+    pub(super) fn renew(&mut self, policy: Identity, class: Class) {
         (self.policy, self.class) = (policy, class);
     }
 
     /// Whether there is nothing to look at.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let limits = self.class.limits();
         limits.limits.is_empty() && limits.hours.is_empty()
     }
 
     /// What the limits on the number of sessions say, this one counted.
-    pub fn too_many_sessions(&self) -> Before {
+    pub(super) fn too_many_sessions(&self) -> Before {
         let sessions = self.usage.locked().get(&self.subject).map_or(0, |taken| taken.sessions);
         let mut before = Before::default();
         for limit in &self.class.limits().limits {
@@ -154,7 +164,7 @@ impl Meter {
     }
 
     /// What the limits say of a statement that is about to go.
-    pub fn before(&mut self, now: Now) -> Before {
+    pub(super) fn before(&mut self, now: Now) -> Before {
         let mut before = Before::default();
         if self.is_idle() {
             return before;
@@ -208,10 +218,11 @@ impl Meter {
     }
 
     /// A statement returned or copied that much.
-    pub fn after(&mut self, rows: u64, bytes: u64, now: Now) {
+    pub(super) fn after(&mut self, rows: u64, bytes: u64, now: Now) {
         self.rows = self.rows.saturating_add(rows);
         self.bytes = self.bytes.saturating_add(bytes);
-        let of_hours = |limit: &Limit| matches!(limit.counted, Counted::HourRows | Counted::HourBytes);
+        let of_hours =
+            |limit: &Limit| matches!(limit.counted, Counted::HourRows | Counted::HourBytes);
         if self.class.limits().limits.iter().any(of_hours) {
             let hour = now.wall.0 / NANOS_PER_SECOND / SECONDS_PER_HOUR;
             self.usage.take(self.subject, hour, rows, bytes);
@@ -219,7 +230,7 @@ impl Meter {
     }
 
     /// Limits in time that `activity` comes under, each with the moment at which it is reached, nanoseconds since boot.
-    pub fn deadlines(&self, activity: Activity) -> impl Iterator<Item = (u64, &Limit)> {
+    pub(super) fn deadlines(&self, activity: Activity) -> impl Iterator<Item = (u64, &Limit)> {
         self.class.limits().limits.iter().filter_map(move |limit| {
             let since = match (limit.counted, activity) {
                 (Counted::StatementMillis, Activity::Active(since))
@@ -233,7 +244,7 @@ impl Meter {
     }
 
     /// What the client hears of a limit that is reached. `decision` names its record.
-    pub fn reply(&self, hit: &Hit, decision: &str) -> Reply {
+    pub(super) fn reply(&self, hit: &Hit, decision: &str) -> Reply {
         let severity = match hit.action {
             LimitAction::Terminate => Severity::Fatal,
             LimitAction::Observe | LimitAction::Warn | LimitAction::Cancel => Severity::Error,
@@ -243,7 +254,7 @@ impl Meter {
     }
 
     /// The same as a warning.
-    pub fn notice(&self, hit: &Hit, decision: &str) -> Notice {
+    pub(super) fn notice(&self, hit: &Hit, decision: &str) -> Notice {
         Notice {
             severity: NoticeSeverity::Warning,
             sqlstate: *b"01000",

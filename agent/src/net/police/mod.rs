@@ -39,10 +39,9 @@ use crate::{
     catalog::{self, Meaning, Resolution, SessionState, Slot, Snapshot, StateRow},
     grants::Grants,
     pg::{
-        error::Reply,
-        session::{
-            Answer, Kind, Notice, Outcome, Ready, Row, Statement, StatementId, TextState,
-        },
+        error::{Reply, Severity},
+        session::{Answer, Kind, Notice, Outcome, Ready, Row, Statement, StatementId, TextState},
+        startup::Parameters,
     },
     policy::{Class, Need, Object, Policy, Reached, Request, Subject, WallTime},
     sql::facts::{self, Effect, Encoding, Facts, Name, Reading, Unknown},
@@ -175,6 +174,36 @@ impl Police {
         police
     }
 
+    /// Whether the session may begin, with what its startup packet asks for. If not: what is recorded, and what the client
+    /// hears.
+    pub fn admit(&mut self, parameters: &Parameters, now: Now) -> Result<(), (String, Reply)> {
+        let Some(policy) = self.policy.clone() else { return Ok(()) };
+        if let Some(hit) = self.too_many_sessions().stop {
+            let reply = Reply { severity: Severity::Fatal, ..self.reply(&hit, "-") };
+            return Err((format!("rule {}: {}", hit.rule, hit.told()), reply));
+        }
+        let parameters: Vec<(&[u8], &[u8])> = parameters.iter().collect();
+        let request = catalog::startup_request(&parameters);
+        let opener = self.opener.clone();
+        let class = self.class(&policy, &opener);
+        let verdict = policy.judge(&class, &request, WallTime(now.wall.0 / 1_000_000_000));
+        let Err(denial) = verdict.permit() else { return Ok(()) };
+        let detail = denial.detail(policy.identity(), "-");
+        let message = denial.message(None);
+        let reply = Reply {
+            detail: Some(detail.clone().into()),
+            hint: denial.hint.as_ref().map(|hint| hint.to_string().into()),
+            ..Reply::fatal(*b"42501", message.clone())
+        };
+        Err((format!("{message}: {detail}"), reply))
+    }
+
+    /// The server is idle, and has reported what it reports.
+    pub fn rests(&mut self) {
+        self.names.state.ready();
+        self.names.touched = true;
+    }
+
     /// Under which epoch statements are decided, when that is another than before: prepared statements are decided again.
     pub fn renewed(&mut self) -> Option<u64> {
         let before = self.epoch;
@@ -290,7 +319,9 @@ impl Police {
         let count = ruling.forwarded();
         match ready.kind {
             Kind::Parse => {
-                if let (Some(statement), Some(name)) = (facts.statements.first(), named(&ready.name)) {
+                if let (Some(statement), Some(name)) =
+                    (facts.statements.first(), named(&ready.name))
+                {
                     self.names.state.name_sent(Slot::Prepared, &name, statement);
                 }
             }
@@ -517,18 +548,14 @@ impl Police {
             }
         }
         let statements = analysed.facts.as_ref().map_or(&[][..], |facts| &facts.statements);
-        let ruling =
-            Ruling::new(policy.identity(), verdicts, statements, &resolution.requests);
+        let ruling = Ruling::new(policy.identity(), verdicts, statements, &resolution.requests);
         let ruling = Arc::new(ruling);
         if !resolution.own && self.names.meaning.is_some() {
             if self.rulings.len() >= RULINGS_MAX {
                 self.rulings.clear();
             }
-            let kept = Kept {
-                analysed: analysed.clone(),
-                class: class.clone(),
-                ruling: ruling.clone(),
-            };
+            let kept =
+                Kept { analysed: analysed.clone(), class: class.clone(), ruling: ruling.clone() };
             self.rulings.insert((Arc::as_ptr(analysed) as usize, class.key()), kept);
         }
         ruling

@@ -124,11 +124,7 @@ impl Ruling {
     }
 
     /// How statement `id` passes; `None` if it must not. `decision` names its record.
-    pub fn forward(
-        &self,
-        id: StatementId,
-        decision: impl Fn() -> String,
-    ) -> Option<Forward> {
+    pub fn forward(&self, id: StatementId, decision: impl Fn() -> String) -> Option<Forward> {
         let mut forward = Forward::new(Permit::of(id, self)?);
         for verdict in &self.verdicts {
             if let Outcome::Warn(denial) = verdict.outcome() {

@@ -44,7 +44,8 @@ impl Hello<'_> {
         self.parameters.value(b"user").unwrap_or_default()
     }
 
-    fn database(&self) -> &[u8] {
+    /// The database it names, or the role's own.
+    pub fn database(&self) -> &[u8] {
         self.parameters.value(b"database").filter(|d| !d.is_empty()).unwrap_or(self.user())
     }
 
@@ -81,6 +82,8 @@ pub(super) struct Beginning {
     pub(super) backend_pid: Option<u32>,
     /// The server says that backslashes are nothing special in plain strings.
     standard_strings: bool,
+    /// Settings that decide on what statements mean, as the server reported them.
+    reported: Vec<(&'static str, Box<[u8]>)>,
     /// Minor version that the client asked for.
     asked_minor: u16,
     /// `session_start` is recorded.
@@ -109,6 +112,7 @@ impl Beginning {
             minor: hello.minor,
             backend_pid: None,
             standard_strings: false,
+            reported: Vec::new(),
             asked_minor: hello.minor,
             started: false,
             recorded: false,
@@ -120,6 +124,12 @@ impl Beginning {
     }
 
     pub(super) fn told(&mut self, name: &[u8], value: Box<[u8]>) {
+        for meaning in ["client_encoding", "standard_conforming_strings", "search_path"] {
+            if name == meaning.as_bytes() {
+                self.reported.retain(|(known, _)| *known != meaning);
+                self.reported.push((meaning, value.clone()));
+            }
+        }
         match name {
             b"client_encoding" => self.client_encoding = Some(value),
             b"server_version" => self.server_version = Some(value),
@@ -142,6 +152,11 @@ impl Beginning {
         let encoding = self.client_encoding.as_deref().map_or(Encoding::Unsafe, Encoding::named);
         let strings = if self.standard_strings { Strings::Standard } else { Strings::Unsure };
         (encoding, strings)
+    }
+
+    /// What of it decides on what statements mean, in the order in which it came.
+    pub(super) fn reported(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.reported.iter().map(|(name, value)| (*name, &**value))
     }
 
     /// `client_encoding`, where it is known and not UTF8.

@@ -10,6 +10,7 @@ use pgward_common::{Flow, WriterChanged};
 
 mod beginning;
 mod gate;
+mod judged;
 mod outcomes;
 mod statements;
 mod texts;
@@ -17,6 +18,7 @@ mod texts;
 use beginning::Beginning;
 pub use beginning::{Hello, described};
 pub use gate::Gate;
+pub use judged::Judgement;
 use statements::Statements;
 
 use super::{
@@ -37,7 +39,7 @@ use crate::{
     config::{self, AuditMode},
     pg::{
         Session, handshake,
-        session::{Decision, Event, Forward, Permit, Permits, State, StatementId},
+        session::{Event, State},
     },
     tls,
 };
@@ -105,23 +107,6 @@ pub struct Recorder {
     ended: bool,
 }
 
-/// A statement was recorded as far as it must be before it goes.
-pub struct Decided {
-    /// Which.
-    pub id: StatementId,
-    /// What becomes of it.
-    pub decision: Decision,
-}
-
-/// The verdict where there is no policy: what is recorded may pass.
-struct Unpoliced;
-
-impl Permits for Unpoliced {
-    fn permits(&self) -> bool {
-        true
-    }
-}
-
 impl Recorder {
     /// For a connection whose startup packet was read.
     pub fn new(
@@ -173,6 +158,11 @@ impl Recorder {
     pub fn of_connect(mut self, connect: Connect) -> Self {
         self.connect = Some(connect);
         self
+    }
+
+    /// Settings that decide on what statements mean, as the server reported them so far.
+    pub fn reported(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.beginning.reported()
     }
 
     /// Its session.
@@ -257,22 +247,9 @@ impl Recorder {
         self.read.saturating_add_signed(i64::from(distance))
     }
 
-    /// Records what is to be recorded of an event. A statement that waits gets its decision.
-    ///
-    /// The decision is only that it may take its turn: its bytes go when [`Recorder::poll_may_go`] says so.
-    pub fn event(&mut self, event: Event, now: Now) -> Result<Option<Decided>, NotRecorded> {
+    /// Records what is to be recorded of an event. Of statements that wait it is their decision, see [`Recorder::goes`].
+    pub fn event(&mut self, event: Event, now: Now) -> Result<(), NotRecorded> {
         match event {
-            Event::StatementReady(ready) => {
-                self.entry.shown.began(statements::kind(ready.kind));
-                if RECORDS {
-                    self.recording.sink.check()?;
-                    let put = self.intent(&ready, now);
-                    self.or_without(put)?;
-                }
-                let permit = Permit::of(ready.id, &Unpoliced);
-                let forward = permit.map(|permit| Decision::Forward(Forward::new(permit)));
-                return Ok(forward.map(|decision| Decided { id: ready.id, decision }));
-            }
             Event::StatementDone(statement) => {
                 if RECORDS {
                     let put = self.outcome(&statement, now);
@@ -285,15 +262,18 @@ impl Recorder {
             Event::Terminate => self.terminated = true,
             // Told to the client by the core; the end is recorded as that of the session.
             Event::Ended { sqlstate } => self.sqlstate = Some(sqlstate),
-            // Only where a decision set a ceiling, or something was asked.
-            Event::CeilingReached(_) | Event::Answer(_) => {}
+            // They are for who decides.
+            Event::StatementReady(_) | Event::CeilingReached(_) | Event::Answer(_) => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// What could not be recorded, and is counted as lost, may happen where the configuration says so.
-    fn or_without(&self, put: Result<(), NotRecorded>) -> Result<(), NotRecorded> {
-        put.or_else(|error| self.recording.sink.without(error).map(drop))
+    fn or_without<T>(&self, put: Result<T, NotRecorded>) -> Result<Option<T>, NotRecorded> {
+        match put {
+            Ok(put) => Ok(Some(put)),
+            Err(error) => self.recording.sink.without(error).map(|_: Recorded| None),
+        }
     }
 
     /// The newest record that must be durable before what the client sent so far goes on, once.

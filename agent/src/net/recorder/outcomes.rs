@@ -36,7 +36,12 @@ impl Recorder {
             duration_us: us(done.done),
             transaction: done.transaction.map(transaction),
         };
-        let ticket = match self.statements.take(done.id) {
+        let intent = self.statements.take(done.id);
+        if intent.is_none() && done.refusal.is_some() {
+            // That it was refused is recorded.
+            return Ok(());
+        }
+        let ticket = match intent {
             Some(intent) => {
                 let template = of(Of::Intent(intent.seq, None));
                 // At tier T1 more may be known by now than when it went.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Recorder, texts::Texts};
+use super::{Recorder, judged::Judgement, texts::Texts};
 use crate::{
     audit::{
         Beside, Class, Clear, Confidence, Excerpt, Intent, Introduced, NotRecorded, Now, Parameter,
@@ -74,20 +74,40 @@ pub(super) struct Asked<'a> {
 
 impl Recorder {
     /// Records that a statement is about to go. A `Parse` runs nothing: of it the text is recorded, once.
-    pub(super) fn intent(&mut self, ready: &Ready, now: Now) -> Result<(), NotRecorded> {
+    ///
+    /// Gives the `seq` of the record, or of the next where none is made.
+    pub(super) fn intent(
+        &mut self,
+        ready: &Ready,
+        judgement: Option<&Judgement<'_>>,
+        now: Now,
+    ) -> Result<u64, NotRecorded> {
+        let mut seq = self.seq.next();
         let ticket = match ready.kind {
             core::Kind::Parse => self.introduce(ready, now)?,
             core::Kind::Simple | core::Kind::Execute | core::Kind::FunctionCall => {
-                Some(self.intend(ready, now)?)
+                let ticket;
+                (ticket, seq) = self.intend(ready, judgement, now)?;
+                Some(ticket)
             }
             // Announced only to be decided; what runs is the `Execute`, of which there is an intent.
             core::Kind::Bind | core::Kind::Describe | core::Kind::Close => None,
         };
-        self.to_go = self.to_go.max(ticket);
-        if self.mode == AuditMode::Overlap {
+        // What only reads may run while its record is written: nothing of its result passes before that is durable.
+        let reads = judgement.is_some_and(|judgement| judgement.pure_read);
+        let overlaps = match self.mode {
+            AuditMode::Overlap => true,
+            AuditMode::Default => reads,
+            AuditMode::Strict | AuditMode::Group | AuditMode::Async => false,
+        };
+        if self.mode != AuditMode::Default || !overlaps {
+            self.to_go = self.to_go.max(ticket);
+        }
+        if overlaps {
             self.to_answer = self.to_answer.max(ticket);
         }
-        self.mark(now)
+        self.mark(now)?;
+        Ok(seq)
     }
 
     fn introduce(&mut self, ready: &Ready, now: Now) -> Result<Option<Ticket>, NotRecorded> {
@@ -112,7 +132,12 @@ impl Recorder {
         Ok(Some(ticket))
     }
 
-    fn intend(&mut self, ready: &Ready, now: Now) -> Result<Ticket, NotRecorded> {
+    fn intend(
+        &mut self,
+        ready: &Ready,
+        judgement: Option<&Judgement<'_>>,
+        now: Now,
+    ) -> Result<(Ticket, u64), NotRecorded> {
         let written = self.written(ready.span)?;
         let asked = Asked {
             kind: kind(ready.kind),
@@ -126,10 +151,11 @@ impl Recorder {
         };
         let seq = self.seq.next();
         let ticket = self.describe(&asked, &written, |recorder, what, values| {
-            recorder.put_beside(Class::Ordinary, now, &Intent { judged: None, what: *what }, values)
+            let judged = judgement.map(Judgement::judged);
+            recorder.put_beside(Class::Ordinary, now, &Intent { judged, what: *what }, values)
         })?;
         self.statements.under_way.push_back(UnderWay { id: ready.id, seq, written });
-        Ok(ticket)
+        Ok((ticket, seq))
     }
 
     /// Hands what is recorded of a statement to `put`, which records it with the next `seq`.

@@ -150,12 +150,7 @@ where
         Ok(true)
     }
 
-    fn refuse(
-        &mut self,
-        ready: &Ready,
-        ruling: &Ruling,
-        now: Now,
-    ) -> Result<Decision, RelayError> {
+    fn refuse(&mut self, ready: &Ready, ruling: &Ruling, now: Now) -> Result<Decision, RelayError> {
         let Some((denial, keep_bytes)) = ruling.refusal() else {
             unreachable!("only what is refused comes here")
         };
@@ -202,9 +197,7 @@ where
             Some(ruling) => ruling.forward(id, || self.recorder.decision(seq)),
             None => Permit::of(id, &Unconcerned).map(Forward::new),
         };
-        let Some(mut forward) = forward else {
-            unreachable!("what is not refused is permitted")
-        };
+        let Some(mut forward) = forward else { unreachable!("what is not refused is permitted") };
         for hit in &before.told {
             self.recorder.limit(hit, now)?;
             if hit.action == LimitAction::Warn

@@ -56,6 +56,8 @@ pub(super) enum Ending {
     NotRecorded(NotRecorded),
     /// Too many failures before.
     Throttled(Duration),
+    /// The policy, or one of its limits, does not let the session begin.
+    Policy(String, Reply),
     /// A request that the configuration does not allow.
     NotAllowed(&'static str, Reply),
 }
@@ -64,7 +66,7 @@ impl Ending {
     /// Whether the agent ends the session because somebody wants it to, while the server would go on with it.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::Killed(_) => true,
+            Self::Killed(_) | Self::Relayed(Ok(End::Decided)) => true,
             Self::Relayed(_)
             | Self::StartupTimeout(_)
             | Self::Stopped
@@ -74,6 +76,7 @@ impl Ending {
             | Self::Refused { .. }
             | Self::NotRecorded(_)
             | Self::Throttled(_)
+            | Self::Policy(_, _)
             | Self::NotAllowed(_, _) => false,
         }
     }
@@ -172,6 +175,7 @@ pub(super) fn explain(
             let reply = Reply { detail: Some(Cow::Owned(told)), ..reply };
             new(EndReason::Throttled).detail(format!("refused for {seconds} s")).reply(reply)
         }
+        Ending::Policy(detail, reply) => new(EndReason::Decided).detail(detail).reply(reply),
         Ending::NotAllowed(detail, reply) => {
             new(EndReason::AuthenticationRefused).detail(detail).reply(reply)
         }

@@ -31,6 +31,7 @@ use super::{
     identify::Who,
     leg::Leg,
     newcomers::Newcomer,
+    police::{Police, Whose},
     recorder::{self, Ended, Recorder},
     registry::Shown,
     relay::Relay,
@@ -54,6 +55,7 @@ use crate::{
         session::Gate,
         startup::{self, FirstPacket, Parameters},
     },
+    policy::Subject,
 };
 
 /// Serves a connection that the kernel side handed over, until it ends. It is a newcomer until it is logged in.
@@ -176,6 +178,7 @@ async fn run_session(
         server_name: tls.as_ref().and_then(|accepted| accepted.server_name.as_deref()),
     };
     let role: Box<[u8]> = hello.user().into();
+    let mut police = police(context, &flow, &route, &who, &hello);
     let shown = entry.shown.clone();
     let recording = context.recording.clone();
     let recorder = Recorder::new(recording, entry, flow, who.clone(), registration, hello);
@@ -213,6 +216,7 @@ async fn run_session(
             // Nothing is done for a client of which there is no record.
             let started = recorder.session_start().await.map_err(Ending::NotRecorded)?;
             allowed(settings, &leg, &parameters)?;
+            police.admit(&parameters, Now::read()).map_err(|not| Ending::Policy(not.0, not.1))?;
             if written.is_err() {
                 let reply = Reply::fatal(*b"08P01", "invalid length of startup packet");
                 let detail = "the startup packet is too long with what was added to it";
@@ -276,8 +280,13 @@ async fn run_session(
     drop(newcomer);
     let consumed = consumed + more;
     let session = Session::new(context.limits, Gate::Hold, consumed, authenticated);
+    for (name, value) in recorder.reported() {
+        police.parameter(name.as_bytes(), value);
+    }
+    police.rests();
+    let proofs = (started, recorded);
     let mut relay =
-        Relay::new(leg, server, session, recorder, (started, recorded), &from_client, &from_server);
+        Relay::new(leg, server, session, recorder, police, proofs, &from_client, &from_server);
     let target = cancellable.as_ref().map(|registered| registered.target().clone());
     let watched = Watched { context, shown: &shown, target: target.as_ref() };
     let ended = until_end(&mut relay, &watched).await;
@@ -322,6 +331,28 @@ async fn end(
         _ => close(&mut client).await,
     }
     recorder.end(ended);
+}
+
+/// Who decides on the statements of a session.
+fn police(
+    context: &Context,
+    flow: &Flow,
+    route: &Route,
+    who: &Arc<Who>,
+    hello: &recorder::Hello<'_>,
+) -> Police {
+    let text = |bytes: &[u8]| -> Box<str> { String::from_utf8_lossy(bytes).into() };
+    let database = text(hello.database());
+    let login = Subject {
+        role: text(hello.user()),
+        database: database.clone(),
+        destination: Some(route.destination.settings.name.as_str().into()),
+        application: hello.parameters.value(b"application_name").map(text),
+        ..Subject::default()
+    };
+    let netns_cookie = flow.opener.netns_cookie;
+    let whose = Whose { netns_cookie, server: route.address, database };
+    Police::new(context.police.clone(), login, whose, who.clone(), Now::read())
 }
 
 /// What the configuration does not allow at all.
