@@ -324,7 +324,12 @@ impl Check<'_> {
     /// What lies behind the last good trailer, or behind the end.
     fn tail(&mut self, path: &Path, raw: &Raw) -> Result<(), ReadError> {
         let io = || ReadError::io("read", path);
-        let mut rest = Frames::open(path, raw.good_end).map_err(io())?;
+        let mut rest = match Frames::open(path, raw.good_end) {
+            Ok(rest) => rest,
+            // It was packed while it was read: its records were taken, and what lay behind them is gone with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(ReadError::io("read", path)(error)),
+        };
         let Some(start) = rest.first_nonzero().map_err(io())? else { return Ok(()) };
         let mut end = start;
         rest.skip((start - rest.offset()) as usize).map_err(io())?;

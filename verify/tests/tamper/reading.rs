@@ -188,3 +188,24 @@ fn a_segment_that_is_packed_meanwhile_is_no_finding() {
     assert!(done && !scene.segment(second, "log").exists());
     assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
 }
+
+#[test]
+fn a_segment_that_is_packed_while_it_is_read_is_read_once() {
+    let mut log = sessions(120);
+    let behind = log.batches[log.batches.len() - 2];
+    log.segments = vec![behind];
+    let scene = Scene::new(log.clone());
+    log.packed = vec![0];
+    let packed = Scene::new(log);
+    let mut at = None;
+    let report = verify_dir_with(&scene.options, &mut |index| {
+        if at.is_none() {
+            fs::copy(packed.segment(0, "pack"), scene.segment(0, "pack")).expect("ours");
+            fs::remove_file(scene.segment(0, "log")).expect("ours");
+            at = Some(index);
+        }
+    })
+    .expect("it can be checked");
+    assert_eq!(at, Some(0), "behind the first record of the segment");
+    assert_eq!((report.verdict, &*report.findings), (Verdict::Intact, &[][..]));
+}
