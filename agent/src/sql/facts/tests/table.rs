@@ -83,7 +83,9 @@ fn compare(facts: &Facts, expected: &str) -> Option<String> {
     let [statement] = &facts.statements[..] else {
         return Some(format!("{} statements", facts.statements.len()));
     };
-    let mut sections = expected.split('|').map(str::trim);
+    let words: Vec<_> = expected.split_whitespace().collect();
+    let sections: Vec<String> = words.split(|word| *word == "|").map(|part| part.join(" ")).collect();
+    let mut sections = sections.iter().map(String::as_str);
     let effects: Vec<_> = statement.effects.iter().map(|effect| effect.name().to_owned()).collect();
     let mut wrong = vec![different("effects", sections.next().unwrap_or_default(), &effects.join(" "))];
     let relations = sections.next().unwrap_or_default();
@@ -121,7 +123,13 @@ fn compare(facts: &Facts, expected: &str) -> Option<String> {
 /// Compares lists of words, in any order, each once.
 fn different(what: &str, expected: &str, found: &str) -> Option<String> {
     let sorted = |text: &str| {
-        let mut words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+        let parts = |word: &str| {
+            let mut parts: Vec<_> = word.split_inclusive([':', ',']).collect();
+            let first = usize::from(word.contains(':'));
+            parts[first..].sort_by_key(|part| part.trim_end_matches(','));
+            parts.iter().map(|part| part.trim_end_matches(',')).collect::<Vec<_>>().join(",")
+        };
+        let mut words: Vec<_> = text.split_whitespace().map(parts).collect();
         words.sort();
         words.dedup();
         words
