@@ -1,7 +1,7 @@
 //! A number for statements of the same shape.
 //!
-//! Constants, aliases, what qualifies a column, and how often equal things stand behind each other in a list do not count.
-//! It groups records; statements of different meaning may share it.
+//! Constants, aliases (but where one stands for a whole row), what qualifies a column, and how often equal things stand
+//! behind each other in a list do not count. It groups records; statements of different meaning may share it.
 
 use super::node::NodeKind;
 use super::tree::{Node, Value};
@@ -31,7 +31,13 @@ fn shape(node: Node<'_>, output: bool) -> u64 {
                     NodeKind::ReturningClause => field == "exprs",
                     _ => false,
                 };
-                if !(output && field == "name") {
+                let alias = match kind {
+                    NodeKind::ResTarget => output && field == "name",
+                    NodeKind::LockingClause => field == "locked_rels",
+                    NodeKind::ReturningOption => field == "value",
+                    _ => false,
+                };
+                if !alias {
                     hash = mix(text(hash, field), of_value(value, outputs));
                 }
             }

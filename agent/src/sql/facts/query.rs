@@ -220,10 +220,10 @@ impl Walk<'_> {
         let mut rows = HashSet::new();
         if let Some(returning) = node.node("returning_clause") {
             let renamed = returning.nodes("options").map(|option| option.text("value"));
-            rows.extend(renamed.chain(["old", "new"]).map(Name::new));
-            for name in &rows {
+            for name in renamed.chain(["old", "new"]).map(Name::new) {
                 let (kind, scope) = (DerivedKind::Row, self.scope);
                 self.derived.push(Derived { kind, name: Some(name.clone()), scope });
+                rows.insert(name);
             }
             self.at(Place::Output, |walk| walk.rest(returning, &[]));
         }

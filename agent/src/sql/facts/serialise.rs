@@ -11,6 +11,9 @@ use super::tree::{Entry, Raw, Tree};
 /// The protocol buffers' structure that holds a node of any kind.
 const ANY: &str = "Node";
 
+/// Ends of the names of fields that hold a position in the text.
+const POSITIONS: [&str; 3] = ["location", "list_start", "list_end"];
+
 /// Writes into a tree.
 pub(super) struct Builder<'t> {
     tree: &'t mut Tree,
@@ -74,7 +77,8 @@ impl<'t> Builder<'t> {
     }
 
     fn number(&mut self, number: i64) {
-        if number != 0 {
+        let position = POSITIONS.iter().any(|end| self.field.ends_with(end));
+        if number != 0 && !position {
             self.push(Raw::Number(number));
         }
     }
@@ -110,9 +114,6 @@ impl SerializeStruct for Open<'_, '_> {
         field: &'static str,
         value: &T,
     ) -> Result<(), Fault> {
-        if field == "location" {
-            return Ok(());
-        }
         self.builder.field = if self.at.is_some() { field } else { self.field };
         value.serialize(&mut *self.builder)
     }

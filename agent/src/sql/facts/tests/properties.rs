@@ -74,7 +74,7 @@ proptest! {
         for (part, choice) in parts.iter().zip(choices.iter().cycle()) {
             text.push_str(["", " ;\n", "/* ; é */ ", "-- ;\n"][usize::from(choice % 4)]);
             text.push_str(part);
-            text.push_str([";", "\n;;", " /* x */ ; "][usize::from(choice / 4 % 3)]);
+            text.push_str(["\n;", "\n;;", "\n /* x */ ; "][usize::from(choice / 4 % 3)]);
         }
         let all = analyse(text.as_bytes()).expect("parses");
         prop_assert_eq!(all.statements.len(), parts.len());
@@ -97,7 +97,12 @@ proptest! {
         prop_assume!(pg_query::parse(&format!("SELECT 1 AS c FROM t AS {x}, t AS {y}"), 0).is_ok());
         let with = |x: &str, y: &str| {
             let text = template.replace("{x}", x).replace("{y}", y);
-            let debug = facts(&text).iter().map(|facts| format!("{facts:?}")).collect::<String>();
+            let mut facts = facts(&text).remove(0);
+            // A whole row can't be told from a column without the catalog.
+            if ["{x} ", "({x})"].iter().any(|row| template.starts_with("SELECT") && template[7..].contains(row)) {
+                facts.fingerprint = 0;
+            }
+            let debug = format!("{facts:?}");
             debug.replace(&format!("`{x}`"), "`{x}`").replace(&format!("`{y}`"), "`{y}`")
         };
         prop_assert_eq!(with("qqqqqq", "zzzzzzz"), with(&x, &y));
