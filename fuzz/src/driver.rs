@@ -1,6 +1,11 @@
 //! A driver that checks the promises of a session at each step.
 
-use pgward::pg::session::{Counters, Decision, Event, Gate, Session, State};
+use pgward::pg::codec::HEADER_BYTES;
+use pgward::pg::error::{Reply, Severity};
+use pgward::pg::session::{
+    Ceiling, Counters, Decision, Event, Forward, Gate, Notice, NoticeSeverity, Permit, Permits,
+    Question, Ready, Refusal, Session, State,
+};
 use pgward::pg::{Error, Limits};
 
 use crate::{Measure, authenticated};
@@ -42,7 +47,32 @@ pub struct Driver {
     now: u64,
     /// Client bytes waited when server bytes came: what passes then depends on how these are cut.
     pub crossed: bool,
+    /// What is decided, by statement; empty for a driver that lets all pass.
+    decisions: Vec<u8>,
 }
+
+/// A verdict that lets everything pass.
+struct Anything;
+
+impl Permits for Anything {
+    fn permits(&self) -> bool {
+        true
+    }
+}
+
+/// What a client hears of a refusal.
+fn denied() -> Reply {
+    Reply {
+        severity: Severity::Error,
+        sqlstate: *b"42501",
+        text: "denied".into(),
+        detail: None,
+        hint: None,
+    }
+}
+
+/// Stands in for the rest of a refused statement's text: it never reaches the server.
+pub const SECRET: &[u8] = b"sesame";
 
 impl Driver {
     /// A session that takes its first request.
@@ -57,6 +87,59 @@ impl Driver {
             error: None,
             now: 0,
             crossed: false,
+            decisions: Vec::new(),
+        }
+    }
+
+    /// The same, with a decision for each statement.
+    pub fn deciding(decisions: &[u8]) -> Self {
+        Self { decisions: decisions.to_vec(), ..Self::new(Gate::Hold) }
+    }
+
+    /// Puts a question to the server, if that is possible now.
+    pub fn ask(&mut self) {
+        let question = Question { text: b"select 1", values: &[], rows_max: 3, bytes_max: 100 };
+        let may = self.session.may_ask();
+        assert_eq!(self.session.ask(question).is_ok(), may);
+        self.pump();
+    }
+
+    /// Whether it decides.
+    pub fn is_deciding(&self) -> bool {
+        !self.decisions.is_empty()
+    }
+
+    fn decide(&self, ready: &Ready) -> Decision {
+        let place = ready.id.0 as usize % self.decisions.len().max(1);
+        let forward = || Forward::new(Permit::of(ready.id, &Anything).expect("it permits"));
+        // What holds the secret is refused, always: whatever else is, is up to the input.
+        let text = &ready.text[..];
+        let at = text.windows(SECRET.len()).position(|part| part == SECRET);
+        if let Some(at) = at.filter(|_| !self.decisions.is_empty()) {
+            let keep_bytes = if self.decisions[place] & 1 == 0 { 0 } else { at };
+            return Decision::Refuse(Refusal { reply: denied(), keep_bytes });
+        }
+        let notice = || Notice {
+            severity: NoticeSeverity::Warning,
+            sqlstate: *b"01000",
+            text: "careful".into(),
+            detail: None,
+            hint: None,
+        };
+        let ceiling = || Ceiling { rows_max: Some(1), bytes_max: Some(64), reply: denied() };
+        match self.decisions.get(place) {
+            None => Decision::Forward(forward()),
+            Some(byte) => match byte % 8 {
+                0..=2 => Decision::Forward(forward()),
+                3 => Decision::Forward(forward().with_notice(notice())),
+                4 => Decision::Forward(forward().with_ceiling(ceiling())),
+                5 | 6 => Decision::Refuse(Refusal {
+                    reply: denied(),
+                    keep_bytes: usize::from(*byte >> 4),
+                }),
+                _ if *byte > 0xf0 => Decision::Terminate(denied()),
+                _ => Decision::Forward(forward()),
+            },
         }
     }
 
@@ -120,19 +203,22 @@ impl Driver {
                 Ok(passed) => passed,
                 Err(error) => return self.error = Some(error),
             };
-            assert!(passed <= self.from_client.len());
-            assert!(measure.bytes() <= KEPT_BYTES_MAX + 2 * self.from_client.len());
-            self.to_server.extend(self.from_client.drain(..passed));
+            assert!(passed.taken <= self.from_client.len());
+            assert!(measure.bytes() <= KEPT_BYTES_MAX + 4 * self.from_client.len());
+            self.to_server.extend_from_slice(passed.output(&self.from_client));
+            self.from_client.drain(..passed.taken);
             let decided = self.take_events();
             let measure = Measure::new();
             let answered = match self.session.handle_backend(self.now, &self.from_server) {
                 Ok(answered) => answered,
                 Err(error) => return self.error = Some(error),
             };
-            assert!(answered <= self.from_server.len());
-            assert!(measure.bytes() <= KEPT_BYTES_MAX + 2 * self.from_server.len());
-            self.to_client.extend(self.from_server.drain(..answered));
-            let moved = self.take_events() || decided || passed + answered > 0;
+            assert!(answered.taken <= self.from_server.len());
+            assert!(measure.bytes() <= KEPT_BYTES_MAX + 4 * self.from_server.len());
+            self.to_client.extend_from_slice(answered.output(&self.from_server));
+            self.from_server.drain(..answered.taken);
+            let still = passed.is_nothing() && answered.is_nothing();
+            let moved = self.take_events() || decided || !still;
             assert!(self.session.answers_owed() <= 2_048);
             assert!(self.session.frontend_bytes_wanted() <= (1 << 20) + 1);
             assert!(self.session.backend_bytes_wanted() <= (1 << 18) + 11);
@@ -148,10 +234,26 @@ impl Driver {
             any = true;
             if let Event::StatementReady(ready) = &event {
                 assert!(ready.span.start < ready.span.end);
-                self.session.handle_decision(ready.id, Decision::Forward);
+                let decision = self.decide(ready);
+                self.session.handle_decision(ready.id, decision);
+            }
+            if let Event::CeilingReached(_) = &event {
+                self.session.handle_cancel_sent();
             }
             self.events.push(event);
         }
         any
     }
+}
+
+/// Checks that bytes are whole messages, but for the last, and gives their types.
+pub fn frames(bytes: &[u8]) -> Vec<u8> {
+    let (mut tags, mut rest) = (Vec::new(), bytes);
+    while let Some(header) = rest.get(..HEADER_BYTES) {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        assert!(length >= 4, "a message without a length");
+        tags.push(header[0]);
+        rest = rest.get(1 + length..).unwrap_or_default();
+    }
+    tags
 }

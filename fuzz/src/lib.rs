@@ -6,7 +6,7 @@ mod memory;
 mod script;
 mod trail;
 
-pub use driver::{Driver, limits};
+pub use driver::{Driver, SECRET, frames, limits};
 pub use handshake::{authenticated, handshake, terms};
 pub use memory::Measure;
 pub use script::{Bytes, Op, ops, requests};

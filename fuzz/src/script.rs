@@ -55,7 +55,9 @@ pub fn requests(bytes: &mut Bytes<'_>) -> Vec<u8> {
 }
 
 fn request(op: u8, bytes: &mut Bytes<'_>) -> Vec<u8> {
-    match op % 14 {
+    match op % 16 {
+        14 => frame(b'Q', &[b"select 1; select sesame\0"]),
+        15 => frame(b'P', &[name(op), b"select sesame\0\0\0"]),
         0 => frame(b'Q', &[b"select 1\0"]),
         1 => frame(b'P', &[name(op), b"select $1\0\0\x01\0\0\0\x17"]),
         2 => frame(b'B', &[name(op), name(op / 3), b"\0\0\0\x01\0\0\0\x01x\0\0"]),
@@ -88,6 +90,10 @@ fn answer(op: u8, bytes: &mut Bytes<'_>) -> Vec<u8> {
         10 => frame(b'Z', &[b"I"]),
         11 => frame(b'Z', &[b"T"]),
         12 => frame(b'Z', &[b"E"]),
+        13 if op >= 0xd0 => frame(b'E', &[b"SERROR\0VERROR\0C57014\0\0"]),
+        13 if op >= 0xa0 => {
+            frame(b'E', &[b"SERROR\0VERROR\0C42703\0Mno \"pgward: denied by policy\"\0\0"])
+        }
         13 => frame(b'E', &[b"SERROR\0VERROR\0C22012\0\0"]),
         14 => frame(b'E', &[b"SFATAL\0VFATAL\0C57P01\0\0"]),
         15 => frame(b'G', &[&[op & 1], b"\0\0"]),

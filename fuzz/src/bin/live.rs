@@ -276,11 +276,11 @@ impl Run {
     fn forward(&mut self) {
         while !self.closed {
             match self.session.handle_frontend(0, &self.held) {
-                Ok(0) => break,
+                Ok(passed) if passed.is_nothing() => break,
                 Ok(passed) => {
-                    let written = self.stream.write_all(&self.held[..passed]);
+                    let written = self.stream.write_all(passed.output(&self.held));
                     self.closed |= written.is_err();
-                    self.held.drain(..passed);
+                    self.held.drain(..passed.taken);
                 }
                 Err(Error::Sequence { side: _, fault: SequenceFault::InCopy { tag: _ } }) => {
                     (self.refused, self.closed) = (true, true);
@@ -303,8 +303,8 @@ impl Run {
                 self.frames.extend_from_slice(&buffer[..count]);
                 loop {
                     match self.session.handle_backend(0, &self.from_server) {
-                        Ok(0) => break,
-                        Ok(passed) => drop(self.from_server.drain(..passed)),
+                        Ok(passed) if passed.is_nothing() => break,
+                        Ok(passed) => drop(self.from_server.drain(..passed.taken)),
                         Err(error) => self.fail(&format!("server refused: {error:?}")),
                     }
                     self.events();

@@ -5,6 +5,7 @@ mod bounds;
 mod ceiling;
 mod copy;
 mod extended;
+mod model;
 mod properties;
 mod refusal;
 mod simple;
