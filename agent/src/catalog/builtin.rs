@@ -43,8 +43,8 @@ pub(super) fn classify(name: &str, volatility: Volatility) -> Builtin {
 
 /// Their arguments name relations, settings, channels, cursors, or are SQL.
 const NAMES: &[&str] = &[
-    "currtid2",
     "current_setting",
+    "currtid2",
     "currval",
     "cursor_to_xml",
     "cursor_to_xmlschema",
