@@ -43,8 +43,8 @@ pub(super) fn classify(name: &str, volatility: Volatility) -> Builtin {
 
 /// Their arguments name relations, settings, channels, cursors, or are SQL.
 const NAMES: &[&str] = &[
-    "currtid2",
     "current_setting",
+    "currtid2",
     "currval",
     "cursor_to_xml",
     "cursor_to_xmlschema",
@@ -120,10 +120,10 @@ const ACTS: &[(&str, Effect)] = {
         ("pg_set_relation_stats", E::Maintenance),
         ("pg_show_all_file_settings", E::Server),
         ("pg_start_backup", E::Server),
+        ("pg_stat_file", E::Server),
         // Texts of other sessions' statements.
         ("pg_stat_get_activity", E::Server),
         ("pg_stat_get_backend_activity", E::Server),
-        ("pg_stat_file", E::Server),
         ("pg_stop_backup", E::Server),
         ("pg_stop_making_pinned_objects", E::Server),
         ("pg_switch_wal", E::Server),

@@ -21,6 +21,9 @@ mod snapshot;
 mod sql;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use read::{ReadError, Row};
 pub use resolve::{Resolution, changes_catalog, is_pinned, resolve, resolve_held, startup_request};
 pub use snapshot::{

@@ -5,7 +5,8 @@ use super::{PG_TEMP, Readable, SessionState, Slot, Temporary};
 use crate::catalog::resolve::{Code, code};
 use crate::catalog::snapshot::Snapshot;
 use crate::sql::facts::{
-    DdlVerb, Effect, Handle, Name, ObjectKind, ObjectUse, SettingAccess, SettingUse, Statement,
+    ANY_SETTING, DdlVerb, Effect, Handle, Name, ObjectKind, ObjectUse, SettingAccess, SettingUse,
+    Statement,
 };
 
 impl SessionState {
@@ -84,7 +85,7 @@ impl SessionState {
                 let utf8 = value.map(is_utf8);
                 self.readable.utf8 = same(self.readable.utf8, utf8);
             }
-            "all" => self.forget(),
+            ANY_SETTING => self.forget(),
             _ => {}
         }
     }
