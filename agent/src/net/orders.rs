@@ -95,16 +95,23 @@ impl Orders {
         if askers.len() < ASKERS_MAX {
             askers.push(tell);
         }
-        // Under the lock, so that it is never taken down for an order that nobody looked at.
+        // Both under the lock, see `lower`.
         self.any.store(true, Ordering::Relaxed);
-        drop(given);
         self.bell.notify_one();
         told
     }
 
-    /// Whether the session has to look at its orders. The bell that brings the session to look orders what was left before.
+    /// Whether the session has to look at its orders.
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
+    }
+
+    /// The session is about to hear the bell out, and then to look at its orders: in this order. An order that is left behind
+    /// this raises the flag again, so that the bell which rang with it is heard out too, whoever takes the order. A bell that
+    /// rang unheard would not ring again.
+    pub fn lower(&self) {
+        let given = self.locked();
+        self.any.store(given.end.is_some(), Ordering::Relaxed);
     }
 
     /// Completes when the bell was rung since the last time.
@@ -114,10 +121,7 @@ impl Orders {
 
     /// Who waits for a cancel request that is to be made now; nobody, when none is.
     pub fn take_cancels(&self) -> Vec<Sender<Became>> {
-        let mut given = self.locked();
-        let cancels = std::mem::take(&mut given.cancels);
-        self.any.store(given.end.is_some(), Ordering::Relaxed);
-        cancels
+        std::mem::take(&mut self.locked().cancels)
     }
 
     /// Why the session is to end now, if it is.
@@ -192,6 +196,7 @@ mod tests {
         let mut told = orders.give(Order::Cancel);
         let _ = orders.give(Order::Cancel);
         assert!(orders.any());
+        orders.lower();
         let askers = orders.take_cancels();
         assert_eq!((askers.len(), orders.any()), (2, false));
         for asker in askers {
@@ -200,8 +205,20 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Became::Idle));
         let _ = orders.give(Order::Wait(reason("a")));
         let _ = orders.give(Order::Cancel);
+        orders.lower();
         assert_eq!(orders.take_cancels().len(), 1);
         assert!(orders.any(), "the session is still to end");
+    }
+
+    #[test]
+    fn an_order_left_while_the_session_looks_makes_it_look_again() {
+        let orders = Orders::default();
+        let _ = orders.give(Order::Cancel);
+        orders.lower();
+        // The session has heard the bell out; now another order comes, and is taken with the first.
+        let _ = orders.give(Order::Cancel);
+        assert_eq!(orders.take_cancels().len(), 2);
+        assert!(orders.any(), "the bell rang again, which somebody has to hear");
     }
 
     #[test]

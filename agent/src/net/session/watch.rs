@@ -54,6 +54,7 @@ pub(super) async fn until_end(relay: &mut Relay<Leg, Leg>, session: &Watched<'_>
             if stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ending::Stopped);
             }
+            orders.lower();
             while rung.as_mut().poll(cx).is_ready() {
                 rung.set(orders.rung());
             }
