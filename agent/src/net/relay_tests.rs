@@ -6,9 +6,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pgward_common::{Actor, Flow, family};
@@ -20,6 +21,7 @@ use tokio::io::{
 use super::{
     dial,
     identify::{Identifier, Who},
+    police::{self, Analysts, Catalogs, InForce, Police, Whose},
     recorder::{Hello, Recorder, Recording},
     registry::{Registry, Shown},
     relay::{End, Relay, RelayError, Source},
@@ -27,9 +29,11 @@ use super::{
 };
 use crate::{
     attrib::{AttribSettings, Resolver},
-    audit::{SessionIds, Tier, Trail, WallNanos, samples},
+    audit::{Now, SessionIds, Tier, Trail, WallNanos, samples},
     config,
+    grants::Grants,
     pg::{Limits, Session, handshake::tests::authenticated, session::Gate, startup::Parameters},
+    policy::Subject,
 };
 
 /// More than any test sends without reading it.
@@ -70,6 +74,23 @@ async fn what_a_client_sent_before_it_went_reaches_the_server() {
     assert_eq!(statements.filter(|s| s["outcome"] == "unfinished").count(), 20);
 }
 
+/// Decides for sessions without a policy.
+fn unconcerned(trail: &Arc<Trail>) -> Police {
+    let rules = config::Grants { approvals: 0, minutes_max: 60 };
+    let shared = police::Shared {
+        in_force: InForce::new(None),
+        analysts: Analysts::start(Default::default()).expect("threads"),
+        catalogs: Catalogs::default(),
+        grants: Grants::open(trail.clone(), &rules).expect("none"),
+        usage: Arc::default(),
+        catalog_age_max: Duration::ZERO,
+    };
+    let server = "127.0.0.1:5432".parse().expect("an address");
+    let whose = Whose { netns_cookie: 1, server, database: "d".into() };
+    let who = Arc::new(Who::told(&Actor::default()));
+    Police::new(Arc::new(shared), Subject::default(), whose, who, Now::read())
+}
+
 fn query(text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len() + 5).expect("short").to_be_bytes();
     [b"Q", &length[..], text.as_bytes(), b"\0"].concat()
@@ -82,7 +103,7 @@ struct Scene {
     server: DuplexStream,
     client_faults: Arc<Faults>,
     server_faults: Arc<Faults>,
-    trail: Trail,
+    trail: Arc<Trail>,
     audit: config::Audit,
     _folder: tempfile::TempDir,
 }
@@ -91,7 +112,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = samples::settings(folder.path());
-        let trail = samples::trail(&audit);
+        let trail = Arc::new(samples::trail(&audit));
         let resolver = Resolver::new(AttribSettings::default()).expect("a host");
         let recording = Recording {
             sink: trail.sink(),
@@ -112,6 +133,7 @@ impl Scene {
             Faulty { stream: inner_server, faults: server_faults.clone() },
             Session::new(Limits::default(), Gate::Hold, 0, authenticated()),
             recorder,
+            unconcerned(&trail),
             (start, login),
             b"",
             b"",

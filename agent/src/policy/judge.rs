@@ -147,19 +147,33 @@ impl Policy {
             let mine = self.compiled.protects.rules(need.action, target, Sure::Touches, &mut found);
             let mine = mine.iter().filter(|place| class.protects().binary_search(place).is_ok());
             weighed.protects = mine.map(|place| &self.protects[*place as usize]).collect();
-            // What is not understood could do anything to what is protected.
             if need.action == Effect::Unknown {
-                weighed.protects = match self.unknown {
-                    UnknownText::Allow => Vec::new(),
-                    UnknownText::Deny => class
-                        .protects()
-                        .iter()
-                        .map(|place| &self.protects[*place as usize])
-                        .collect(),
-                };
+                self.weigh_unknown(class, &mut weighed, now);
             }
         }
         weighed
+    }
+
+    /// What is not understood could do anything: to what is protected, and to what the roles are denied. Only who was granted
+    /// the action by its name may have it done.
+    fn weigh_unknown<'p>(&'p self, class: &Class, weighed: &mut Weighed<'p>, now: WallTime) {
+        weighed.protects.clear();
+        if self.unknown == UnknownText::Allow {
+            return;
+        }
+        let protects = class.protects().iter();
+        weighed.protects = protects.map(|place| &self.protects[*place as usize]).collect();
+        if weighed.covered {
+            return;
+        }
+        for place in class.roles() {
+            let role = &self.roles[*place as usize];
+            for rule in &role.denials {
+                if !weighed.denials.iter().any(|hit| std::ptr::eq(hit.rule, rule)) {
+                    weighed.hear(role, rule, Side::Denials, now);
+                }
+            }
+        }
     }
 
     /// Whether a need is refused: in which mode, and why.
@@ -348,7 +362,10 @@ impl Fold {
         }
         let Some((mode, reason)) = fate else { return };
         let terminate = mode == Mode::Enforce
-            && weighed.denials.iter().any(|hit| hit.role.mode == mode && hit.rule.terminate);
+            && weighed.denials.iter().any(|hit| {
+                let says_so = hit.rule.terminate && hit.rule.actions.contains(need.action);
+                hit.role.mode == mode && says_so
+            });
         match &mut self.worst {
             Some(worst) if worst.mode >= mode => worst.terminate |= terminate,
             worst => {

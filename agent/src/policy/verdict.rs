@@ -202,6 +202,7 @@ pub fn unknown_text(unknown: &Unknown) -> String {
         Unknown::Encoding => "encoding".to_owned(),
         Unknown::Code(what) => format!("code in {what}"),
         Unknown::Node(node) => format!("grammar node {node}"),
+        Unknown::Catalog => "what its names stand for".to_owned(),
         Unknown::Unanalysed => "not analysed".to_owned(),
     }
 }

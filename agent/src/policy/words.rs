@@ -4,10 +4,11 @@ use crate::sql::facts::{Effect, Effects};
 
 /// Words that stand for several actions, with them.
 ///
-/// Only `all` has `unknown` in it, and what gets away from the database's own privileges (files and programs of the
+/// None has `unknown` in it: what can't be understood is granted by that name alone, and denied by it or by anything that it
+/// could be. What gets away from the database's own privileges (files and programs of the
 /// server, other sessions) is in `admin` and `all` alone.
 pub const GROUPS: &[(&str, &[Effect])] = &[
-    ("all", Effect::ALL),
+    ("all", UNDERSTOOD),
     ("read", &[Effect::Select, Effect::CopyOut]),
     (
         "write",
@@ -47,6 +48,12 @@ pub const GROUPS: &[(&str, &[Effect])] = &[
         ],
     ),
 ];
+
+/// All but the last.
+const UNDERSTOOD: &[Effect] = match Effect::ALL {
+    [understood @ .., Effect::Unknown] => understood,
+    _ => panic!("`unknown` is the last of the effects"),
+};
 
 /// The actions of a word.
 pub fn actions(word: &str) -> Option<Effects> {
@@ -120,10 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn only_all_has_what_is_not_understood() {
+    fn what_is_not_understood_has_a_word_of_its_own() {
         for (word, _) in GROUPS {
             let has = actions(word).is_some_and(|actions| actions.contains(Effect::Unknown));
-            assert_eq!(has, *word == "all", "{word}");
+            assert!(!has, "{word}");
+        }
+        let all = actions("all").expect("a word");
+        for effect in Effect::ALL {
+            assert_eq!(all.contains(*effect), *effect != Effect::Unknown, "{}", effect.name());
         }
     }
 }

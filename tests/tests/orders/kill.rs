@@ -46,7 +46,8 @@ fn a_statement_is_cancelled_and_the_session_goes_on() -> Result {
     assert_eq!(client.value("select 'goes on'")?, "goes on");
     // Nothing runs: nothing is sent that could hit what comes next.
     stage.session(&client, "idle")?;
-    let idle = stage.pgward(&["kill", id.as_str().context("an id")?, "--reason", "slow", "--json"])?;
+    let idle =
+        stage.pgward(&["kill", id.as_str().context("an id")?, "--reason", "slow", "--json"])?;
     assert_eq!(became(&idle.json()?)[0].1, "idle");
     assert_eq!(client.value("select 'still'")?, "still");
     let kills = stage.kills()?;

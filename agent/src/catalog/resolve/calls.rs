@@ -70,6 +70,7 @@ pub(in crate::catalog) fn code(
         | Unknown::TooDeep
         | Unknown::Encoding
         | Unknown::Node(_)
+        | Unknown::Catalog
         | Unknown::Unanalysed => true,
     });
     let any_setting = statement.settings.iter().any(|setting| {

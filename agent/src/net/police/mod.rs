@@ -261,10 +261,17 @@ impl Police {
                 Some(ruling) => ruling,
                 None => {
                     let resolution = self.resolve(ready, &analysed);
-                    if resolution.stale && may_ask && self.refreshed_for != Some(ready.id) {
+                    let mut resolution = resolution;
+                    if resolution.stale && self.refreshed_for != Some(ready.id) {
                         // A name that nobody knows: it may have been made a moment ago.
-                        self.refreshed_for = Some(ready.id);
-                        return Look::Ask(self.ask(Asked::State));
+                        if may_ask {
+                            self.refreshed_for = Some(ready.id);
+                            return Look::Ask(self.ask(Asked::State));
+                        }
+                        not_known(&mut resolution);
+                    }
+                    if self.names.catalog.is_none() {
+                        not_known(&mut resolution);
                     }
                     self.rule(&policy, who, class, &analysed, &resolution, time)
                 }
@@ -641,6 +648,24 @@ fn unknown(why: Unknown) -> Resolution {
         fingerprint: 0,
     };
     Resolution { requests: vec![request], stale: false, own: true }
+}
+
+/// What names stand for is not certain: a relation may be a view of another, a function may read any. For this one time.
+fn not_known(resolution: &mut Resolution) {
+    resolution.own = true;
+    for request in &mut resolution.requests {
+        let named = request.needs.iter().any(|need| match need.object {
+            Object::Relation { .. } | Object::Function { .. } => true,
+            Object::Other { .. }
+            | Object::Setting(_)
+            | Object::Role(_)
+            | Object::Channel(_)
+            | Object::Session => false,
+        });
+        if named {
+            request.unknown.push(Unknown::Catalog);
+        }
+    }
 }
 
 /// Whether it changes nothing of what names mean.

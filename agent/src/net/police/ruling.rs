@@ -8,7 +8,7 @@ use crate::{
         error::{Reply, Severity},
         session::{Ceiling, Forward, Notice, NoticeSeverity, Permit, Permits, StatementId},
     },
-    policy::{Counted, Denial, Identity, Limit, Outcome, Request, Verdict, WallTime},
+    policy::{Counted, Denial, Identity, Limit, LimitAction, Outcome, Request, Verdict, WallTime},
     sql::facts::{Effect, Effects, Statement},
 };
 
@@ -156,7 +156,8 @@ impl Ruling {
 
     /// The tightest of what its grants let pass.
     pub fn ceiling(&self, decision: impl Fn() -> String) -> Option<Ceiling> {
-        let limits = || self.verdicts.iter().flat_map(Verdict::ceilings);
+        let ends = |limit: &&Limit| limit.action >= LimitAction::Cancel;
+        let limits = || self.verdicts.iter().flat_map(Verdict::ceilings).filter(ends);
         let tightest = |counted| {
             let these = limits().filter(|limit: &&Limit| limit.counted == counted);
             these.min_by_key(|limit| limit.max)

@@ -76,9 +76,18 @@ fn one(
             .flat_map(|role| &role.grants)
             .filter(|rule| in_force(rule) && must_be(&rule.objects, &need.object))
             .collect();
-        if !is_granted(&grants, need)
-            && let Some(protected) = protected
-        {
+        let granted = is_granted(&grants, need);
+        if need.action == Effect::Unknown && policy.unknown == UnknownText::Deny && !granted {
+            // It could be whatever a role is denied.
+            for role in roles {
+                let denials = role.denials.iter();
+                let now = |rule: &&Rule| rule.when.is_none_or(|window| window.contains(now));
+                if denials.filter(now).count() > 0 {
+                    denied = denied.max(Some(role.mode));
+                }
+            }
+        }
+        if !granted && let Some(protected) = protected {
             let strictest = roles.iter().map(|role| role.mode).max().unwrap_or(Mode::Enforce);
             missing = Some(protected.min(strictest));
         }

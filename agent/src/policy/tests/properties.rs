@@ -57,7 +57,7 @@ proptest! {
         text in policies(), role in 0_usize..4, subject in users(), request in requests(), now in moments(),
     ) {
         prop_assume!(!request.needs.is_empty() || !request.unknown.is_empty());
-        let policy = add(&text, role, "deny", "actions = [\"all\"]").parse();
+        let policy = add(&text, role, "deny", "actions = [\"all\", \"unknown\"]").parse();
         let class = policy.class(&subject);
         let name = format!("r{}", role % text.roles.len());
         let mode = policy.roles().iter().find(|role| *role.name == *name).map(|role| role.mode);

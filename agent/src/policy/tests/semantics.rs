@@ -140,9 +140,24 @@ fn what_is_not_understood_needs_a_grant_of_its_own() {
     let ask = |text: &str, role| word(&judge(&policy(text), role, &unknown(Unknown::TooDeep)));
     assert_eq!(ask(&text("deny", "read"), "ann"), "deny");
     assert_eq!(ask(&text("deny", "unknown"), "ann"), "allow");
-    assert_eq!(ask(&text("deny", "all"), "ann"), "allow");
+    assert_eq!(ask(&text("deny", "all"), "ann"), "deny");
     assert_eq!(ask(&text("deny", "all"), "bob"), "deny");
     assert_eq!(ask(&text("allow", "read"), "bob"), "allow");
+    // What a role is denied could be what was not understood.
+    let denied = |unknown: &str, actions: &str| {
+        format!(
+            "unknown = \"{unknown}\"\nrole = [{{ name = \"r\", grant = [{{ actions = [{actions}] }}], \
+             deny = [{{ actions = [\"read\"], relations = [\"pci.*\"], terminate = true }}] }}]\n\
+             assign = [{{ give = [\"r\"], role = [\"ann\"] }}]"
+        )
+    };
+    assert_eq!(ask(&denied("deny", "\"all\""), "ann"), "deny");
+    assert_eq!(ask(&denied("deny", "\"all\", \"unknown\""), "ann"), "allow");
+    assert_eq!(ask(&denied("deny", "\"all\""), "bob"), "allow");
+    assert_eq!(ask(&denied("allow", "\"all\""), "ann"), "allow");
+    let refused = policy(&denied("deny", "\"all\""));
+    let verdict = judge(&refused, "ann", &unknown(Unknown::TooDeep));
+    assert!(!verdict.denial().expect("a denial").terminate, "the rule is about something else");
     let policy = policy(&text("deny", "read"));
     let verdict = judge(&policy, "ann", &unknown(Unknown::Code("DO")));
     let denial = verdict.denial().expect("a denial");

@@ -351,6 +351,8 @@ pub enum Unknown {
     Code(&'static str),
     /// A node of the grammar that the walk does not know.
     Node(Box<str>),
+    /// What its names stand for: the server's catalog is not known, or may have changed.
+    Catalog,
     /// The analysis did not come to an end: out of workers, out of time, or a fault.
     Unanalysed,
 }
