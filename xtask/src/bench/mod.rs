@@ -1,5 +1,6 @@
 //! Compares ways from a client to a server in one run: direct, a plain TCP relay, pgbouncer, pgward. Statements are measured
-//! here and in [`measure`], logins and TLS in [`logins`], the audit trail in [`audit`].
+//! here and in [`measure`], logins and TLS in [`logins`], the audit trail in [`audit`], decisions
+//! in [`policy`].
 //!
 //! Machines are shared and noisy, so that figures of different runs can't be compared. Within a run the ways take turns,
 //! each round in the opposite order of the last, and what is reported are medians over rounds: of rates, of ratios within
@@ -10,6 +11,7 @@ mod idle;
 mod logins;
 mod measure;
 mod parts;
+mod policy;
 mod relay;
 mod report;
 mod ways;
@@ -108,6 +110,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Statements => !chosen_cases(only).is_empty(),
             Part::Logins => logins::has_case(only),
             Part::Audit => audit::has_case(only),
+            Part::Policy => policy::has_case(only),
         };
         any && options.part.is_none_or(|chosen| chosen == *part)
     };
@@ -121,6 +124,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Statements => statements(options),
             Part::Logins => logins::run(options),
             Part::Audit => audit::run(options),
+            Part::Policy => policy::run(options),
         };
         if let Err(error) = done {
             say(format_args!("{}: {error:#}", part.name()));
@@ -185,7 +189,7 @@ fn prepare(options: &Options, part: Part) -> Result<Bench> {
     let scale = match part {
         _ if options.quick => measure::QUICK,
         Part::Statements | Part::Logins => measure::FULL,
-        Part::Audit => measure::ACCOUNTS,
+        Part::Audit | Part::Policy => measure::ACCOUNTS,
     };
     let seconds = if options.quick { 1 } else { options.seconds.unwrap_or(part.seconds()) };
     let scratch = Scratch::new("bench", leftovers::clean)?;

@@ -12,8 +12,12 @@ use crate::sql::facts::{Encoding, Kind, Limits, STACK_BYTES, Unknown, analyse};
 /// Texts whose requests are kept: those of applications repeat.
 const KEPT_MAX: usize = 10_000;
 
-/// Turns texts into requests, without a catalog: a name without a schema stands for every relation of that name, and views
-/// for themselves alone.
+/// What a request without a catalog is not sure of, whatever its names are: here they are taken for those of tables and of
+/// functions that somebody made.
+const WITHOUT_CATALOG: Unknown = Unknown::Code("names, without a catalog");
+
+/// Turns texts into requests, without a catalog: a name without a schema stands for every relation of that name, and a
+/// view for itself alone.
 #[derive(Default)]
 pub(super) struct Analysis {
     kept: RefCell<HashMap<Box<str>, Rc<Vec<Request>>>>,
@@ -46,7 +50,12 @@ fn fresh(text: &str) -> Vec<Request> {
         thread.ok().and_then(|thread| thread.join().ok())
     });
     match facts {
-        Some(Ok(requests)) => requests,
+        Some(Ok(mut requests)) => {
+            for request in &mut requests {
+                request.unknown.retain(|unknown| *unknown != WITHOUT_CATALOG);
+            }
+            requests
+        }
         Some(Err(unknown)) => vec![not_understood(unknown)],
         None => vec![not_understood(Unknown::Unanalysed)],
     }
@@ -54,4 +63,31 @@ fn fresh(text: &str) -> Vec<Request> {
 
 fn not_understood(unknown: Unknown) -> Request {
     Request { kind: Kind("unknown"), needs: Vec::new(), unknown: vec![unknown], fingerprint: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_understood_without_a_catalog() {
+        let analysis = Analysis::default();
+        let requests = analysis.requests("SELECT id FROM public.t; DO 'x'");
+        assert_eq!(requests.len(), 2);
+        assert_eq!((requests[0].needs.len(), &requests[0].unknown[..]), (1, &[][..]));
+        assert!(!requests[1].unknown.is_empty());
+        assert_eq!(*analysis.requests("selec"), [not_understood(Unknown::Syntax)]);
+        assert_eq!(*analysis.requests("-- nothing"), []);
+    }
+
+    #[test]
+    fn the_cases_of_the_example_hold() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/policy.toml");
+        let policy = crate::policy::Policy::load(path.as_ref()).unwrap_or_else(|r| panic!("{r}"));
+        let analysis = Analysis::default();
+        for ran in policy.run_cases(&|text| analysis.requests(text).to_vec()) {
+            let failure = ran.failure.map(|failure| failure.to_string());
+            assert_eq!(failure, None, "line {}: {}", ran.case.line, ran.case.name);
+        }
+    }
 }

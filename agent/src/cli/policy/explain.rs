@@ -12,7 +12,7 @@ use crate::audit::view;
 use crate::cli::table::{Heading, render, render_pairs};
 use crate::cli::{Exit, Output, printable};
 use crate::policy::{
-    Class, Explanation, NeedExplained, Policy, Reached, Request, Verdict, WallTime, unknown_text,
+    Class, Explanation, Mode, NeedExplained, Policy, Reached, Request, Verdict, WallTime, unknown_text,
 };
 
 /// Says how a statement would fare. A finding when it would be refused.
@@ -86,9 +86,9 @@ fn table(request: &Request, one: &Explanation, output: &mut Output<'_>) -> io::R
     let headings = ["ACTION", "OBJECT", "VERDICT", "WHY"].map(heading);
     let rows = one.needs.iter().map(|need| {
         let refused = need.refused.as_ref().map_or("allow", |(mode, _)| match mode {
-            crate::policy::Mode::Observe => "observe",
-            crate::policy::Mode::Warn => "warn",
-            crate::policy::Mode::Enforce => "deny",
+            Mode::Observe => "observe",
+            Mode::Warn => "warn",
+            Mode::Enforce => "deny",
         });
         let object = printable(&need.need.object.to_string());
         vec![need.need.action.name().to_owned(), object, refused.to_owned(), why(need)]
@@ -117,7 +117,7 @@ fn why(need: &NeedExplained) -> String {
     part("protected by", &need.protects);
     part("not now:", &need.asleep);
     if need.need.reached == Reached::Through {
-        parts.push("reached through another object".to_owned());
+        parts.push("needs no grant".to_owned());
     }
     if parts.is_empty() {
         parts.push("no rule is about it, and nothing protects it".to_owned());

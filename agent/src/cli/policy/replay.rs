@@ -216,7 +216,7 @@ fn label(who: &Subject) -> String {
         container.image.as_deref().or(container.name.as_deref()).or(Some(&*container.id))
     });
     let mut label = who.exe.as_deref().unwrap_or("?").to_owned();
-    for container in container {
+    if let Some(container) = container {
         label.push_str(" in ");
         label.push_str(container);
     }
