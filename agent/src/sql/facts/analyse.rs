@@ -1,11 +1,15 @@
 //! From a text to its facts.
 
+use std::ops::Range;
+
 use pg_query::ParserOptions;
 use pg_query::protobuf::RawStmt;
 
 use super::fingerprint::fingerprint;
 use super::kind::kind_of;
 use super::node::NodeKind;
+use super::serialise::Fault;
+use super::stack::Stack;
 use super::tree::Tree;
 use super::walk::Walk;
 use super::{Encoding, Facts, Limits, Reading, Statement, Unknown};
@@ -13,6 +17,9 @@ use crate::sql::lex::{self, Lexer, Strings};
 
 /// Texts in constants are analysed so deep: each may hold another.
 const NESTING_MAX: u32 = 3;
+
+/// How the parser says that a text is nested too deep: scanner and grammar, tree walks, transfer of the tree.
+const TOO_DEEP: [&str; 3] = ["memory exhausted", "stack depth limit exceeded", "nested too deeply"];
 
 /// What the statements of `text` would do.
 ///
@@ -25,7 +32,7 @@ pub fn analyse(
     reading: impl Into<Reading>,
     limits: &Limits,
 ) -> Result<Facts, Unknown> {
-    let reading = reading.into();
+    let (reading, stack) = (reading.into(), Stack::here());
     if text.len() > limits.text_bytes_max {
         return Err(Unknown::TooLong(text.len()));
     }
@@ -41,7 +48,8 @@ pub fn analyse(
     let mut statements = Vec::with_capacity(parsed.len());
     for raw in &parsed {
         let span = span(text, raw, reading);
-        statements.push(statement(&mut tree, raw, span, reading, limits));
+        let walk = Walk::new(reading, limits, stack);
+        statements.push(statement(&mut tree, raw, span, walk)?);
     }
     Ok(Facts { statements })
 }
@@ -60,10 +68,9 @@ pub(super) fn inside(around: &mut Walk<'_>, text: &str) {
     let mut tree = Tree::default();
     around.nesting += 1;
     for raw in &parsed {
-        if let Some(node) = raw.stmt.as_ref() {
-            tree.read(node);
-        }
-        if let Some(root) = tree.root() {
+        if let Some(unknown) = read(&mut tree, raw, around.stack).err() {
+            around.unknown.add(unknown);
+        } else if let Some(root) = tree.root() {
             // Names of tables that the statement around makes up are not seen in there.
             let hidden = std::mem::take(&mut around.ctes);
             around.node(root);
@@ -83,7 +90,7 @@ fn parse(text: &str, reading: Reading) -> Result<Vec<RawStmt>, Unknown> {
     match parsed {
         Ok(Ok(parsed)) => Ok(parsed.protobuf.stmts),
         Ok(Err(pg_query::Error::Parse(message))) => {
-            let deep = message.contains("stack depth") || message.contains("memory exhausted");
+            let deep = TOO_DEEP.iter().any(|words| message.contains(words));
             Err(if deep { Unknown::TooDeep } else { Unknown::Syntax })
         }
         Ok(Err(pg_query::Error::Conversion(_))) => Err(Unknown::Syntax),
@@ -95,30 +102,19 @@ fn parse(text: &str, reading: Reading) -> Result<Vec<RawStmt>, Unknown> {
 fn statement(
     tree: &mut Tree,
     raw: &RawStmt,
-    span: std::ops::Range<usize>,
-    reading: Reading,
-    limits: &Limits,
-) -> Statement {
-    let mut walk = Walk::new(reading, limits, 0);
-    let (mut kind, mut shape) = (super::Kind("unknown"), 0);
-    if let Some(node) = raw.stmt.as_ref() {
-        tree.read(node);
+    span: Range<usize>,
+    mut walk: Walk<'_>,
+) -> Result<Statement, Unknown> {
+    read(tree, raw, walk.stack)?;
+    let root = tree.root().ok_or(Unknown::Unanalysed)?;
+    if ROWS.contains(&root.kind()) {
+        walk.rows_here(root);
+    } else {
+        walk.node(root);
     }
-    match tree.root() {
-        Some(root) => {
-            kind = kind_of(root);
-            shape = fingerprint(root);
-            if ROWS.contains(&root.kind()) {
-                walk.rows_here(root);
-            } else {
-                walk.node(root);
-            }
-        }
-        None => walk.unknown.add(Unknown::Unanalysed),
-    }
-    Statement {
+    Ok(Statement {
         span,
-        kind,
+        kind: kind_of(root),
         effects: walk.effects,
         parents: walk.parents,
         relations: walk.relations,
@@ -130,8 +126,16 @@ fn statement(
         handles: walk.handles,
         roles: walk.roles.into_vec(),
         unknown: walk.unknown.into_vec(),
-        fingerprint: shape,
-    }
+        fingerprint: fingerprint(root),
+    })
+}
+
+fn read(tree: &mut Tree, raw: &RawStmt, stack: Stack) -> Result<(), Unknown> {
+    let node = raw.stmt.as_ref().ok_or(Unknown::Unanalysed)?;
+    tree.read(node, stack).map_err(|fault| match fault {
+        Fault::TooDeep => Unknown::TooDeep,
+        Fault::Strange => Unknown::Unanalysed,
+    })
 }
 
 /// Statements whose clauses are on the outermost level.
@@ -149,7 +153,7 @@ const ROWS: &[NodeKind] = &[
 /// Where a statement lies, without the blanks and comments in front.
 ///
 /// The parser says where the statement before ended, and gives no length for one that goes on to the end of the text.
-fn span(text: &[u8], raw: &RawStmt, reading: Reading) -> std::ops::Range<usize> {
+fn span(text: &[u8], raw: &RawStmt, reading: Reading) -> Range<usize> {
     let start = usize::try_from(raw.stmt_location).unwrap_or(0).min(text.len());
     let end = match usize::try_from(raw.stmt_len) {
         Ok(length) if length > 0 => start.saturating_add(length).min(text.len()),

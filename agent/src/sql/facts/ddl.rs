@@ -308,18 +308,10 @@ impl Walk<'_> {
                 self.relation(range, &[Effect::Alter]);
             }
             (Some(range), _) => {
-                // A column or constraint is part of a relation whose type stands apart.
-                let part = matches!(
-                    object,
-                    ObjectType::ObjectColumn
-                        | ObjectType::ObjectTabconstraint
-                        | ObjectType::ObjectAttribute
-                );
-                let whole = if part && node.number("relation_type") != 0 {
-                    object_type(node, "relation_type")
-                } else {
-                    object
-                };
+                // A column is part of a relation whose type stands apart.
+                let part =
+                    matches!(object, ObjectType::ObjectColumn | ObjectType::ObjectAttribute);
+                let whole = if part { object_type(node, "relation_type") } else { object };
                 self.object(DdlVerb::Alter, object_kind(whole), range_name(range));
             }
             (None, Some(named)) => self.target(DdlVerb::Alter, object, named),

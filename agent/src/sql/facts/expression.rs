@@ -167,11 +167,7 @@ impl Walk<'_> {
         }
         let row = names(argument.nodes("fields"));
         let Some(name) = row.last() else { return };
-        let relation = self.relations.iter().any(|relation| match &relation.alias {
-            Some(alias) => alias == name,
-            None => relation.name.name == *name,
-        });
-        if relation || self.derived.iter().any(|derived| derived.name.as_ref() == Some(name)) {
+        if self.is_row(name) {
             self.column(row, Some(function.clone()));
         }
     }

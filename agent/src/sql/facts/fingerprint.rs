@@ -1,7 +1,7 @@
 //! A number for statements of the same shape.
 //!
-//! Constants, aliases, what qualifies a column, and how often equal things stand behind each other in a list do not count.
-//! It groups records; statements of different meaning may share it.
+//! Constants, aliases (but where one stands for a whole row), what qualifies a column, and how often equal things stand
+//! behind each other in a list do not count. It groups records; statements of different meaning may share it.
 
 use super::node::NodeKind;
 use super::tree::{Node, Value};
@@ -11,6 +11,11 @@ const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The shape of a statement.
 pub(super) fn fingerprint(node: Node<'_>) -> u64 {
+    shape(node, false)
+}
+
+/// The shape of a node. The names of outputs are aliases; those of other targets are columns that are written.
+fn shape(node: Node<'_>, output: bool) -> u64 {
     match node.kind() {
         NodeKind::AConst | NodeKind::ParamRef => text(0, "constant"),
         NodeKind::ColumnRef => {
@@ -20,13 +25,20 @@ pub(super) fn fingerprint(node: Node<'_>) -> u64 {
         NodeKind::Alias => 2,
         kind => {
             let mut hash = text(3, node.name());
-            // An alias of a value, but the name of a column where one is written.
-            let alias = kind == NodeKind::ResTarget && node.node("val").is_some();
             for (field, value) in node.fields() {
-                let silent = (alias && field == "name" && !written(node))
-                    || (kind == NodeKind::CommonTableExpr && field == "ctename");
-                if !silent {
-                    hash = mix(text(hash, field), of_value(value));
+                let outputs = match kind {
+                    NodeKind::SelectStmt => field == "target_list",
+                    NodeKind::ReturningClause => field == "exprs",
+                    _ => false,
+                };
+                let alias = match kind {
+                    NodeKind::ResTarget => output && field == "name",
+                    NodeKind::LockingClause => field == "locked_rels",
+                    NodeKind::ReturningOption => field == "value",
+                    _ => false,
+                };
+                if !alias {
+                    hash = mix(text(hash, field), of_value(value, outputs));
                 }
             }
             hash
@@ -34,18 +46,13 @@ pub(super) fn fingerprint(node: Node<'_>) -> u64 {
     }
 }
 
-/// Whether a target is a plain constant or default: `SET a = 1` and `SET b = 1` differ by the name alone.
-fn written(_: Node<'_>) -> bool {
-    false
-}
-
-fn of_value(value: Value<'_>) -> u64 {
+fn of_value(value: Value<'_>, output: bool) -> u64 {
     match value {
-        Value::Node(node) => fingerprint(node),
+        Value::Node(node) => shape(node, output),
         Value::List(items) => {
             let (mut hash, mut before) = (4, None);
             for (_, item) in items {
-                let item = of_value(item);
+                let item = of_value(item, output);
                 if before != Some(item) {
                     hash = mix(hash, item);
                 }

@@ -27,6 +27,7 @@ mod rows;
 mod serialise;
 mod session;
 mod special;
+mod stack;
 mod tags;
 mod tree;
 mod unique;
@@ -45,7 +46,9 @@ pub use tags::tags;
 use super::lex::Strings;
 
 /// Stack of a thread that analyses: the parser refuses deeper texts by itself, at about the depth where the server does.
-pub const STACK_BYTES: usize = 64 << 20;
+///
+/// Only what is touched takes memory. Frames of a build without optimisation are about four times as large.
+pub const STACK_BYTES: usize = if cfg!(debug_assertions) { 256 << 20 } else { 64 << 20 };
 
 /// Name of a setting that stands for all of them, or for one that the text does not tell.
 pub const ANY_SETTING: &str = "*";
@@ -170,6 +173,13 @@ pub struct RelationUse {
     pub written: Vec<Name>,
     /// Query level that names it: see [`ColumnUse::scope`].
     pub scope: u32,
+}
+
+impl RelationUse {
+    /// The name by which columns refer to it.
+    pub fn known_as(&self) -> &Name {
+        self.alias.as_ref().unwrap_or(&self.name.name)
+    }
 }
 
 /// A source of rows that is no relation: its columns are made from what is named elsewhere.

@@ -1,5 +1,7 @@
 //! Queries: what they read, and which names hide others.
 
+use std::collections::HashSet;
+
 use super::effect::{DdlVerb, Effect, ObjectKind};
 use super::name::Name;
 use super::node::NodeKind;
@@ -40,13 +42,13 @@ impl Walk<'_> {
         let Some(with) = node.node("with_clause") else { return visible };
         let recursive = with.flag("recursive");
         if recursive {
-            self.ctes.extend(with.nodes("ctes").map(|cte| cte.text("ctename").into()));
+            with.nodes("ctes").for_each(|cte| self.ctes.push(cte.text("ctename")));
         }
         for cte in with.nodes("ctes") {
             self.at(Place::Other, |walk| walk.rest(cte, &[]));
             // Without RECURSIVE it is not visible in itself: there its name is that of a table.
             if !recursive {
-                self.ctes.push(cte.text("ctename").into());
+                self.ctes.push(cte.text("ctename"));
             }
         }
         self.rest(with, &["ctes"]);
@@ -56,24 +58,20 @@ impl Walk<'_> {
     /// `FOR UPDATE` and its like lock rows of what `FROM` names, subqueries included.
     fn lock_rows(&mut self, locking: Node<'_>, read: std::ops::Range<usize>) {
         self.effect(Effect::Lock);
-        let of: Vec<Name> =
+        let of: HashSet<Name> =
             locking.nodes("locked_rels").map(|range| range_name(range).name).collect();
         let scope = self.scope;
-        let is = |relation: &RelationUse, name: &Name| {
-            relation.alias.as_ref().unwrap_or(&relation.name.name) == name
-        };
+        let here: HashSet<&Name> = self.relations[read.clone()]
+            .iter()
+            .filter(|relation| relation.scope == scope)
+            .map(RelationUse::known_as)
+            .collect();
         // A name that is no relation of this level is a subquery's, whose relations are locked.
-        let deeper = of.iter().any(|name| {
-            let mut here = self.relations[read.clone()].iter().filter(|r| r.scope == scope);
-            !here.any(|relation| is(relation, name))
-        });
+        let deeper = of.iter().any(|name| !here.contains(name));
         for number in read {
             let relation = &self.relations[number];
-            let locked = if relation.scope == scope {
-                of.iter().any(|name| is(relation, name))
-            } else {
-                deeper
-            };
+            let locked =
+                if relation.scope == scope { of.contains(relation.known_as()) } else { deeper };
             if locked || of.is_empty() {
                 self.on(number, Effect::Lock);
             }
@@ -119,8 +117,8 @@ impl Walk<'_> {
     fn range(&mut self, node: Node<'_>) {
         let name = range_name(node);
         let plain = name.schema.is_none() && name.catalog.is_none();
-        let hidden = self.ctes.iter().any(|cte| **cte == *name.name.as_str());
-        if plain && hidden && self.named == Effect::Select {
+        let reads = self.named == Effect::Select;
+        if plain && reads && self.ctes.contains(name.name.as_str()) {
             let alias = node.node("alias").map(|alias| Name::new(alias.text("aliasname")));
             let (name, scope) = (alias.or(Some(name.name)), self.scope);
             self.derived.push(Derived { kind: DerivedKind::Cte, name, scope });
@@ -218,15 +216,14 @@ impl Walk<'_> {
     }
 
     /// `RETURNING …`; gives the names for the old and the new row.
-    pub(super) fn returning(&mut self, node: Node<'_>) -> Vec<Name> {
-        let mut rows = vec![Name::new("old"), Name::new("new")];
+    pub(super) fn returning(&mut self, node: Node<'_>) -> HashSet<Name> {
+        let mut rows = HashSet::new();
         if let Some(returning) = node.node("returning_clause") {
-            for option in returning.nodes("options") {
-                rows.push(Name::new(option.text("value")));
-            }
-            for name in &rows {
+            let renamed = returning.nodes("options").map(|option| option.text("value"));
+            for name in renamed.chain(["old", "new"]).map(Name::new) {
                 let (kind, scope) = (DerivedKind::Row, self.scope);
                 self.derived.push(Derived { kind, name: Some(name.clone()), scope });
+                rows.insert(name);
             }
             self.at(Place::Output, |walk| walk.rest(returning, &[]));
         }
@@ -235,9 +232,8 @@ impl Walk<'_> {
 
     /// Whether columns named since `mark` may be the target's, so that it is read as well: those of other relations say so
     /// by a qualifier.
-    pub(super) fn reads_target(&self, mark: usize, target: usize, rows: &[Name]) -> bool {
-        let target = &self.relations[target];
-        let known = target.alias.as_ref().unwrap_or(&target.name.name);
+    pub(super) fn reads_target(&self, mark: usize, target: usize, rows: &HashSet<Name>) -> bool {
+        let known = self.relations[target].known_as();
         self.columns.from(mark).iter().any(|column| match column.qualifiers.last() {
             None => true,
             Some(qualifier) => qualifier == known || rows.contains(qualifier),

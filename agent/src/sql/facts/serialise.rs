@@ -5,14 +5,19 @@ use std::fmt;
 use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use super::node::NodeKind;
+use super::stack::Stack;
 use super::tree::{Entry, Raw, Tree};
 
 /// The protocol buffers' structure that holds a node of any kind.
 const ANY: &str = "Node";
 
+/// Ends of the names of fields that hold a position in the text.
+const POSITIONS: [&str; 3] = ["location", "list_start", "list_end"];
+
 /// Writes into a tree.
 pub(super) struct Builder<'t> {
     tree: &'t mut Tree,
+    stack: Stack,
     /// Field that the next value is in.
     field: &'static str,
 }
@@ -24,35 +29,40 @@ pub(super) struct Open<'a, 't> {
     field: &'static str,
 }
 
-/// Serialisation has no way to fail here; the trait wants a type.
-#[derive(Debug)]
-pub(super) struct Never;
+/// Why a tree can't be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is nested too deep for the stack.
+    TooDeep,
+    /// It holds what no structure of the parser does: maps, tuples.
+    Strange,
+}
 
-impl fmt::Display for Never {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a structure of the parser")
+        f.write_str(match self {
+            Self::TooDeep => "nested too deep",
+            Self::Strange => "not a structure of the parser",
+        })
     }
 }
 
-impl std::error::Error for Never {}
+impl std::error::Error for Fault {}
 
-impl ser::Error for Never {
+impl ser::Error for Fault {
     fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
+        Self::Strange
     }
 }
 
 impl<'t> Builder<'t> {
-    pub(super) fn new(tree: &'t mut Tree) -> Self {
-        Self { tree, field: "" }
+    pub(super) fn new(tree: &'t mut Tree, stack: Stack) -> Self {
+        Self { tree, stack, field: "" }
     }
 
-    /// Writes all of it. What no structure of the parser holds (maps, tuples) would end as a node of no known kind.
-    pub(super) fn read(mut self, parsed: &impl Serialize) {
-        if parsed.serialize(&mut self).is_err() {
-            let end = position(self.tree.entries.len() + 1);
-            self.push(Raw::Node { kind: NodeKind::Unknown, name: "?", end });
-        }
+    /// Writes all of it.
+    pub(super) fn read(mut self, parsed: &impl Serialize) -> Result<(), Fault> {
+        parsed.serialize(&mut self)
     }
 
     fn push(&mut self, raw: Raw) {
@@ -67,7 +77,8 @@ impl<'t> Builder<'t> {
     }
 
     fn number(&mut self, number: i64) {
-        if number != 0 {
+        let position = POSITIONS.iter().any(|end| self.field.ends_with(end));
+        if number != 0 && !position {
             self.push(Raw::Number(number));
         }
     }
@@ -96,21 +107,18 @@ impl Open<'_, '_> {
 
 impl SerializeStruct for Open<'_, '_> {
     type Ok = ();
-    type Error = Never;
+    type Error = Fault;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         field: &'static str,
         value: &T,
-    ) -> Result<(), Never> {
-        if field == "location" {
-            return Ok(());
-        }
+    ) -> Result<(), Fault> {
         self.builder.field = if self.at.is_some() { field } else { self.field };
         value.serialize(&mut *self.builder)
     }
 
-    fn end(self) -> Result<(), Never> {
+    fn end(self) -> Result<(), Fault> {
         self.close();
         Ok(())
     }
@@ -118,14 +126,14 @@ impl SerializeStruct for Open<'_, '_> {
 
 impl SerializeSeq for Open<'_, '_> {
     type Ok = ();
-    type Error = Never;
+    type Error = Fault;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Never> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
         self.builder.field = self.field;
         value.serialize(&mut *self.builder)
     }
 
-    fn end(self) -> Result<(), Never> {
+    fn end(self) -> Result<(), Fault> {
         self.close();
         Ok(())
     }
@@ -133,7 +141,7 @@ impl SerializeSeq for Open<'_, '_> {
 
 macro_rules! numbers {
     ($($method:ident $type:ty,)+) => {
-        $(fn $method(self, number: $type) -> Result<(), Never> {
+        $(fn $method(self, number: $type) -> Result<(), Fault> {
             self.number(i64::from(number));
             Ok(())
         })+
@@ -142,14 +150,14 @@ macro_rules! numbers {
 
 impl<'a, 't> Serializer for &'a mut Builder<'t> {
     type Ok = ();
-    type Error = Never;
+    type Error = Fault;
     type SerializeSeq = Open<'a, 't>;
     type SerializeStruct = Open<'a, 't>;
-    type SerializeTuple = Impossible<(), Never>;
-    type SerializeTupleStruct = Impossible<(), Never>;
-    type SerializeTupleVariant = Impossible<(), Never>;
-    type SerializeMap = Impossible<(), Never>;
-    type SerializeStructVariant = Impossible<(), Never>;
+    type SerializeTuple = Impossible<(), Fault>;
+    type SerializeTupleStruct = Impossible<(), Fault>;
+    type SerializeTupleVariant = Impossible<(), Fault>;
+    type SerializeMap = Impossible<(), Fault>;
+    type SerializeStructVariant = Impossible<(), Fault>;
 
     numbers! {
         serialize_i8 i8,
@@ -161,31 +169,31 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         serialize_u32 u32,
     }
 
-    fn serialize_bool(self, flag: bool) -> Result<(), Never> {
+    fn serialize_bool(self, flag: bool) -> Result<(), Fault> {
         if flag {
             self.push(Raw::True);
         }
         Ok(())
     }
 
-    fn serialize_u64(self, number: u64) -> Result<(), Never> {
+    fn serialize_u64(self, number: u64) -> Result<(), Fault> {
         self.number(i64::try_from(number).unwrap_or(i64::MAX));
         Ok(())
     }
 
-    fn serialize_f32(self, _: f32) -> Result<(), Never> {
-        Err(Never)
+    fn serialize_f32(self, _: f32) -> Result<(), Fault> {
+        Err(Fault::Strange)
     }
 
-    fn serialize_f64(self, _: f64) -> Result<(), Never> {
-        Err(Never)
+    fn serialize_f64(self, _: f64) -> Result<(), Fault> {
+        Err(Fault::Strange)
     }
 
-    fn serialize_char(self, _: char) -> Result<(), Never> {
-        Err(Never)
+    fn serialize_char(self, _: char) -> Result<(), Fault> {
+        Err(Fault::Strange)
     }
 
-    fn serialize_str(self, text: &str) -> Result<(), Never> {
+    fn serialize_str(self, text: &str) -> Result<(), Fault> {
         if !text.is_empty() {
             let start = position(self.tree.strings.len());
             self.tree.strings.push_str(text);
@@ -195,35 +203,35 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         Ok(())
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<(), Never> {
-        Err(Never)
+    fn serialize_bytes(self, _: &[u8]) -> Result<(), Fault> {
+        Err(Fault::Strange)
     }
 
-    fn serialize_none(self) -> Result<(), Never> {
+    fn serialize_none(self) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Never> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Fault> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), Never> {
+    fn serialize_unit(self) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Never> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Never> {
-        Err(Never)
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Fault> {
+        Err(Fault::Strange)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Never> {
+    ) -> Result<(), Fault> {
         value.serialize(self)
     }
 
@@ -233,15 +241,18 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Never> {
+    ) -> Result<(), Fault> {
         value.serialize(self)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a, 't>, Never> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a, 't>, Fault> {
         Ok(self.open(Raw::List { end: 0 }))
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Open<'a, 't>, Never> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Open<'a, 't>, Fault> {
+        if self.stack.is_low() {
+            return Err(Fault::TooDeep);
+        }
         if name == ANY {
             let field = self.field;
             return Ok(Open { builder: self, at: None, field });
@@ -249,16 +260,16 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         Ok(self.open(Raw::Node { kind: NodeKind::of(name), name, end: 0 }))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Never> {
-        Err(Never)
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Fault> {
+        Err(Fault::Strange)
     }
 
     fn serialize_tuple_struct(
         self,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeTupleStruct, Never> {
-        Err(Never)
+    ) -> Result<Self::SerializeTupleStruct, Fault> {
+        Err(Fault::Strange)
     }
 
     fn serialize_tuple_variant(
@@ -267,12 +278,12 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Never> {
-        Err(Never)
+    ) -> Result<Self::SerializeTupleVariant, Fault> {
+        Err(Fault::Strange)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Never> {
-        Err(Never)
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Fault> {
+        Err(Fault::Strange)
     }
 
     fn serialize_struct_variant(
@@ -281,7 +292,7 @@ impl<'a, 't> Serializer for &'a mut Builder<'t> {
         _: u32,
         _: &'static str,
         _: usize,
-    ) -> Result<Self::SerializeStructVariant, Never> {
-        Err(Never)
+    ) -> Result<Self::SerializeStructVariant, Fault> {
+        Err(Fault::Strange)
     }
 }

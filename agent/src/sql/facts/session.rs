@@ -155,7 +155,10 @@ impl Walk<'_> {
             }
         } else {
             self.effect(Effect::Set);
-            if name == ANY_SETTING && access != SettingAccess::Reset {
+            // One that is not told may be the role; to reset all leaves it.
+            if name == ANY_SETTING
+                && matches!(access, SettingAccess::Set | SettingAccess::SetLocal)
+            {
                 self.effect(Effect::SetRole);
             }
         }

@@ -15,7 +15,8 @@
 use serde::Serialize;
 
 use super::node::NodeKind;
-use super::serialise::Builder;
+use super::serialise::{Builder, Fault};
+use super::stack::Stack;
 
 /// A statement's tree.
 #[derive(Debug, Default)]
@@ -69,10 +70,10 @@ pub(super) struct Items<'t> {
 
 impl Tree {
     /// Reads what the parser made; room of an earlier tree is used again.
-    pub(super) fn read(&mut self, parsed: &impl Serialize) {
+    pub(super) fn read(&mut self, parsed: &impl Serialize, stack: Stack) -> Result<(), Fault> {
         self.entries.clear();
         self.strings.clear();
-        Builder::new(self).read(parsed);
+        Builder::new(self, stack).read(parsed)
     }
 
     /// Its outermost node.

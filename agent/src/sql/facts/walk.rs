@@ -3,9 +3,12 @@
 //! Every node is met: what a method of a kind does not take by name is walked by [`Walk::rest`], so that a field nobody
 //! thought of still gives its names. A kind that is not known is an [`Unknown::Node`], and its fields are walked as well.
 
+use std::collections::{HashMap, HashSet};
+
 use super::effect::{DdlVerb, Effect, Effects, ObjectKind};
 use super::name::{Name, QualifiedName};
 use super::node::NodeKind;
+use super::stack::Stack;
 use super::tree::{Node, Value};
 use super::unique::Unique;
 use super::{
@@ -13,9 +16,37 @@ use super::{
     SettingUse, Unknown,
 };
 
-/// Nodes inside of nodes that are walked. The parser gives up at about the same depth, on a stack of
-/// [`STACK_BYTES`](super::STACK_BYTES).
-const DEPTH_MAX: u32 = 20_000;
+/// Names of common table expressions that can be seen, innermost last.
+#[derive(Debug, Default)]
+pub(super) struct Visible {
+    names: Vec<Box<str>>,
+    /// How often each is there: inner ones hide outer ones.
+    counts: HashMap<Box<str>, u32>,
+}
+
+impl Visible {
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn push(&mut self, name: &str) {
+        self.names.push(name.into());
+        *self.counts.entry(name.into()).or_default() += 1;
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.counts.get(name).is_some_and(|count| *count > 0)
+    }
+
+    /// Forgets all but the outermost of this number.
+    pub(super) fn truncate(&mut self, length: usize) {
+        for name in self.names.drain(length..) {
+            if let Some(count) = self.counts.get_mut(&name) {
+                *count -= 1;
+            }
+        }
+    }
+}
 
 /// What is known so far of a statement, and where the walk is.
 pub(super) struct Walk<'l> {
@@ -34,8 +65,11 @@ pub(super) struct Walk<'l> {
     pub(super) scope: u32,
     /// Clause that the walk is in.
     pub(super) place: Place,
-    /// Names of common table expressions that can be seen, innermost last.
-    pub(super) ctes: Vec<Box<str>>,
+    /// Names of common table expressions that can be seen.
+    pub(super) ctes: Visible,
+    /// Names by which columns may refer to a row, of the sources counted in `rows_of`.
+    rows: HashSet<Name>,
+    rows_of: (usize, usize),
     /// What is done to a relation that is named by no clause of its own.
     pub(super) named: Effect,
     /// Schema of the `CREATE SCHEMA` around.
@@ -47,11 +81,11 @@ pub(super) struct Walk<'l> {
     pub(super) limits: &'l Limits,
     /// Texts in constants of texts in constants.
     pub(super) nesting: u32,
-    depth: u32,
+    pub(super) stack: Stack,
 }
 
 impl<'l> Walk<'l> {
-    pub(super) fn new(reading: Reading, limits: &'l Limits, nesting: u32) -> Self {
+    pub(super) fn new(reading: Reading, limits: &'l Limits, stack: Stack) -> Self {
         Self {
             effects: Effects::NONE,
             parents: vec![0],
@@ -66,26 +100,26 @@ impl<'l> Walk<'l> {
             unknown: Unique::default(),
             scope: 0,
             place: Place::Other,
-            ctes: Vec::new(),
+            ctes: Visible::default(),
+            rows: HashSet::new(),
+            rows_of: (0, 0),
             named: Effect::Select,
             schema: None,
             stored: false,
             reading,
             limits,
-            nesting,
-            depth: 0,
+            nesting: 0,
+            stack,
         }
     }
 
     /// Walks a node and all that is inside of it.
     pub(super) fn node(&mut self, node: Node<'_>) {
-        if self.depth >= DEPTH_MAX {
+        if self.stack.is_low() {
             self.unknown.add(Unknown::TooDeep);
-            return;
+        } else {
+            self.dispatch(node);
         }
-        self.depth += 1;
-        self.dispatch(node);
-        self.depth -= 1;
     }
 
     /// Walks the fields of a node that are not named in `done`.
@@ -167,6 +201,17 @@ impl<'l> Walk<'l> {
     pub(super) fn on(&mut self, relation: usize, effect: Effect) {
         self.relations[relation].effects.insert(effect);
         self.effect(effect);
+    }
+
+    /// Whether a name is that of a source of rows, on any level.
+    pub(super) fn is_row(&mut self, name: &Name) -> bool {
+        let (relations, derived) = self.rows_of;
+        let known = self.relations[relations..].iter().map(RelationUse::known_as);
+        self.rows.extend(known.cloned());
+        let known = self.derived[derived..].iter().filter_map(|derived| derived.name.as_ref());
+        self.rows.extend(known.cloned());
+        self.rows_of = (self.relations.len(), self.derived.len());
+        self.rows.contains(name)
     }
 
     /// Notes a source of rows that is no relation.

@@ -1,9 +1,20 @@
-//! Facts of statements against what is written beside them.
+//! Facts of statements against what is written beside them, and what must hold for any text.
 
-use super::*;
+mod limits;
+mod properties;
+mod table;
 
-#[test]
-fn smoke() {
-    let facts = analyse(b"select a from t", Encoding::Utf8, &Limits::default()).expect("parses");
-    assert_eq!(facts.statements.len(), 1);
+use super::{Encoding, Facts, Limits, Unknown};
+
+/// Analyses on a stack that is large enough.
+fn analyse(text: &[u8]) -> Result<Facts, Unknown> {
+    on_large_stack(|| super::analyse(text, Encoding::Utf8, &Limits::default()))
+}
+
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(super::STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, work).expect("a thread");
+        thread.join().expect("no panic")
+    })
 }
