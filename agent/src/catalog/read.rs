@@ -249,8 +249,8 @@ impl Reader {
             event: rule_event(letter)?,
             instead: flags.contains('i'),
             whole_rows: flags.contains('w'),
-            relations: row.numbers(3)?,
-            functions: row.numbers(4)?,
+            relations: some(row.numbers(3)?),
+            functions: some(row.numbers(4)?),
         };
         self.rules += 1;
         self.found_rules.push(((row.number(1)?, letter), found));
@@ -492,6 +492,12 @@ impl Reader {
             snapshot.types.insert(found.oid, found);
         }
     }
+}
+
+/// Without those that stand for none: a subquery is a source of rows without a relation.
+fn some(mut oids: Vec<Oid>) -> Vec<Oid> {
+    oids.retain(|oid| *oid != 0);
+    oids
 }
 
 fn relation_kind(letter: char) -> RelationKind {

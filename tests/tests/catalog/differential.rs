@@ -28,7 +28,7 @@ CREATE VIEW a.v2 AS SELECT v.id, v.x, t.w AS y FROM a.v1 v LEFT JOIN b.t3 t ON t
 CREATE VIEW b.v3 AS SELECT id, x FROM a.t2 UNION ALL SELECT id, x FROM a.v2;
 CREATE VIEW a.v4 AS WITH c AS (SELECT id, q AS x FROM b.t1) SELECT id, x FROM c
     WHERE EXISTS (SELECT FROM a.t2 WHERE t2.id = c.id);
-CREATE VIEW a.v5 AS SELECT row_to_json(t) ->> 'y' AS y, id, 1 AS x FROM a.t1 t;
+CREATE VIEW a.v5 AS SELECT id, 1 AS x, row_to_json(t) ->> 'y' AS y FROM a.t1 t;
 CREATE MATERIALIZED VIEW b.m1 AS SELECT id, x FROM a.v1;
 CREATE TABLE a.p (id int, x int) PARTITION BY RANGE (id);
 CREATE TABLE a.p1 PARTITION OF a.p FOR VALUES FROM (0) TO (10);
@@ -137,7 +137,34 @@ impl Random {
     }
 }
 
-/// Relations that a plan reads.
+/// Tables and views that take changes.
+const TARGETS: &[&str] =
+    &["a.t1", "t2", "b.t3", "a.v1", "v1", "a.p", "b.p2", "a.base", "b.derived"];
+
+impl Random {
+    fn statement(&mut self) -> String {
+        if self.next(4) > 0 {
+            return self.query(3);
+        }
+        let target = TARGETS[self.next(TARGETS.len())];
+        match self.next(5) {
+            0 => format!("UPDATE {target} o SET x = 1 WHERE {}", self.predicate("o", 1)),
+            1 => format!(
+                "UPDATE {target} o SET x = s.k FROM ({}) s(k) RETURNING o.id",
+                self.query(1)
+            ),
+            2 => format!("DELETE FROM {target} o WHERE {}", self.predicate("o", 1)),
+            3 => format!("INSERT INTO {target} (id) {}", self.query(2)),
+            _ => format!(
+                "WITH d AS (DELETE FROM {target} o WHERE o.id = 1 RETURNING o.x) \
+                 SELECT n.id FROM {} n JOIN d USING (x)",
+                self.source()
+            ),
+        }
+    }
+}
+
+/// Relations that a plan reads or changes.
 fn read(plan: &Value, found: &mut BTreeSet<(String, String)>) {
     match plan {
         Value::Object(fields) => {
@@ -153,8 +180,7 @@ fn read(plan: &Value, found: &mut BTreeSet<(String, String)>) {
 }
 
 fn asked(request: &Request) -> BTreeSet<(String, String)> {
-    let needs = request.needs.iter().filter(|need| need.action == Effect::Select);
-    let relations = needs.filter_map(|need| match &need.object {
+    let relations = request.needs.iter().filter_map(|need| match &need.object {
         Object::Relation { schema: Some(schema), name, .. } => {
             Some((schema.to_string(), name.to_string()))
         }
@@ -173,7 +199,8 @@ fn grants(request: &Request) -> String {
         let columns = match columns {
             Columns::All => String::new(),
             // The server asks for the right to read any column, even if none is.
-            Columns::None => "(id)".to_owned(),
+            Columns::None if need.action == Effect::Select => "(id)".to_owned(),
+            Columns::None => String::new(),
             Columns::These(names) => {
                 let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 format!("({})", names.join(", "))
@@ -199,7 +226,7 @@ fn what_a_server_reads_was_asked_for() -> Result {
         let mut random = Random(SEED);
         let (mut plans, mut relations) = (0, 0);
         for number in 0..STATEMENTS {
-            let text = random.query(3);
+            let text = random.statement();
             let resolution = resolved(&text, &state, &catalog)?;
             let [request] = resolution.requests.as_slice() else { panic!("{text}") };
             assert!(request.unknown.is_empty(), "{:?} in {text}", request.unknown);

@@ -54,14 +54,23 @@ UNION ALL
                           CASE WHEN r.is_instead THEN 'i' END,
                           CASE WHEN pg_catalog.strpos(t.text, ':varattno 0 ')
                                     OPERATOR(pg_catalog.>) 0 THEN 'w' END),
-        (SELECT pg_catalog.array_agg(DISTINCT pg_catalog.split_part(m.part, ' ', 1))
+        (SELECT pg_catalog.array_agg(DISTINCT o.oid)
            FROM pg_catalog.unnest(pg_catalog.string_to_array(t.text, ':relid '))
                 WITH ORDINALITY AS m (part, number)
-          WHERE m.number OPERATOR(pg_catalog.>) 1)::pg_catalog.text,
-        (SELECT pg_catalog.array_agg(DISTINCT pg_catalog.split_part(m.part, ' ', 1))
-           FROM pg_catalog.unnest(pg_catalog.string_to_array(t.text, 'funcid '))
+          CROSS JOIN LATERAL (SELECT pg_catalog.split_part(m.part, ' ', 1)) AS o (oid)
+          WHERE m.number OPERATOR(pg_catalog.>) 1
+            AND o.oid OPERATOR(pg_catalog.<>) ''
+            AND pg_catalog.translate(o.oid, '0123456789', '')
+                OPERATOR(pg_catalog.=) '')::pg_catalog.text,
+        (SELECT pg_catalog.array_agg(DISTINCT o.oid)
+           FROM pg_catalog.unnest(pg_catalog.string_to_array(
+                    pg_catalog.replace(t.text, 'fnoid ', 'funcid '), 'funcid '))
                 WITH ORDINALITY AS m (part, number)
-          WHERE m.number OPERATOR(pg_catalog.>) 1)::pg_catalog.text,
+          CROSS JOIN LATERAL (SELECT pg_catalog.split_part(m.part, ' ', 1)) AS o (oid)
+          WHERE m.number OPERATOR(pg_catalog.>) 1
+            AND o.oid OPERATOR(pg_catalog.<>) ''
+            AND pg_catalog.translate(o.oid, '0123456789', '')
+                OPERATOR(pg_catalog.=) '')::pg_catalog.text,
         NULL, NULL, NULL, NULL
    FROM pg_catalog.pg_rewrite AS r
   CROSS JOIN LATERAL (SELECT pg_catalog.concat(r.ev_qual, r.ev_action)) AS t (text)
