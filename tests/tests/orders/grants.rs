@@ -58,19 +58,15 @@ fn two_people_grant_where_the_configuration_says_so() -> Result {
     let alone = as_login(&stage, 1000, &grant)?;
     ensure!(alone.code == Some(2) && alone.err.contains("--request"), "{alone:?}");
     let asked = as_login(&stage, 1000, &[&grant[..], &["--request", "--json"]].concat())?.json()?;
-    assert_eq!((&asked["state"], &asked["until"], &asked["by"]), (
-        &json!("requested"),
-        &json!(null),
-        &json!(1000)
-    ));
+    assert_eq!(
+        (&asked["state"], &asked["until"], &asked["by"]),
+        (&json!("requested"), &json!(null), &json!(1000))
+    );
     let id = asked["id"].as_str().unwrap_or_default();
     let same = as_login(&stage, 1000, &["grant", "approve", id])?;
     ensure!(same.code == Some(2) && same.err.contains("user 1000 asked for this"), "{same:?}");
     let other = as_login(&stage, 1001, &["grant", "approve", id, "--json"])?.json()?;
-    assert_eq!(
-        (&other["state"], &other["approver"]),
-        (&json!("active"), &json!("user 1001"))
-    );
+    assert_eq!((&other["state"], &other["approver"]), (&json!("active"), &json!("user 1001")));
     let expected = [
         (json!("request"), json!(null)),
         (json!("approve"), json!("user 1001")),
