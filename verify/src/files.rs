@@ -18,7 +18,7 @@ pub(crate) fn check_root(trail: &Trail, findings: &mut Findings) -> Result<(), R
     for name in names(directory)? {
         let path = directory.join(&name);
         let known = match &*name {
-            "lock" | "identity.toml" | "keep.json" => is_plain_file(&path),
+            "lock" | "identity.toml" | "keep.json" | "grants.json" => is_plain_file(&path),
             "keys" => path.is_dir(),
             name if name.ends_with(".tmp") => is_plain_file(&path),
             name => epoch_number(name).is_some() && is_folder(&path),

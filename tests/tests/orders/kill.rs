@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use anyhow::{Context, ensure};
+use pgward_tests::agent::Agent;
 use pgward_tests::container::Container;
 use pgward_tests::netns::{Loopback, NetNs};
 use pgward_tests::postgres::Cluster;
@@ -135,18 +136,21 @@ fn a_session_that_is_to_end_may_end_its_transaction_first() -> Result {
     assert_eq!((killed.code, became(&killed.json()?).len()), (Some(0), 2), "{killed:?}");
     // At rest: it ends without another word from its client.
     assert_eq!(last_words(&mut idle)?.0, "57P01");
-    assert_eq!(open.value("select count(*) from kept")?, "1");
-    let before = stage.sessions()?;
-    assert_eq!((before.len(), &before[0]["id"]), (1, &id), "it is left alone meanwhile");
+    drop(idle);
+    wait::until_true("the end of the session at rest", PATIENCE, || {
+        Ok(stage.sessions()?.iter().all(|session| session["id"] == id))
+    })?;
+    assert_eq!(open.value("select count(*) from kept")?, "1", "it is left alone meanwhile");
+    assert_eq!(stage.session(&open, "idle in transaction")?["id"], id);
     open.stream.write_all(&wire::query("commit"))?;
-    let mut told = wire::read_until_ready(&mut open.stream)?;
-    assert_eq!(outline(&told.split_off(0)), "C(COMMIT) Z(I)");
+    let told = outline(&wire::read_until_ready(&mut open.stream)?);
+    assert_eq!(told, "CZI", "the transaction is kept");
     let (sqlstate, detail) = last_words(&mut open)?;
     assert_eq!(sqlstate, "57P01");
     ensure!(detail.contains("upgrade"), "{detail}");
     assert_eq!(stage.cluster.sql("postgres", "select count(*) from kept")?.trim(), "1");
     assert_eq!(stage.end_of(&id)?["reason"], "killed");
-    drop((open, idle));
+    drop(open);
     stage.verify()
 }
 
@@ -204,8 +208,12 @@ fn sessions_of_a_container_are_cancelled_by_its_name() -> Result {
     let mut netns = NetNs::new(Loopback::Up)?;
     let cable = netns.connect_to_host()?;
     let cluster = Cluster::builder().listen("*").start()?;
-    let scene = Scene::new("kill-container", cluster.port())?;
-    let builder = Container::builder("billing").network(&netns);
+    let roots = tempfile::tempdir()?;
+    let root = format!("[{:?}]", roots.path());
+    let agent = Agent::builder().intercept(cluster.port());
+    let agent = agent.set("attribution", "container_state_roots", &root);
+    let scene = Scene::with("kill-container", agent)?;
+    let builder = Container::builder("billing").network(&netns).state_root(roots.path());
     let id = builder.id().to_owned();
     let address = format!("host={} port={} user=postgres", cable.outside, cluster.port());
     let sleep = ["psql", &address, "-XAtc", "select pg_sleep(60)"];
