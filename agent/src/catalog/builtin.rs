@@ -7,6 +7,9 @@
 //! * Those whose arguments name what they touch (`nextval`, `set_config`, `query_to_xml`) are in [`NAMES`]: what they touch
 //!   is among the facts of a statement. Behind a view, where there are no facts, they are unknown code.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::snapshot::Volatility;
 use crate::sql::facts::Effect;
 
@@ -39,6 +42,25 @@ pub(super) fn classify(name: &str, volatility: Volatility) -> Builtin {
         Volatility::Volatile if known => Builtin::Computes,
         Volatility::Volatile => Builtin::Acts(Effect::Execute),
     }
+}
+
+/// Whether functions that every server has by this name only compute: for texts whose server is not known.
+pub fn usually_computes(name: &str) -> bool {
+    static USUAL: LazyLock<HashMap<&str, Volatility>> = LazyLock::new(|| {
+        let lines = include_str!("usual.txt").lines().filter(|line| !line.starts_with('#'));
+        let known = lines.filter_map(|line| {
+            let (name, letter) = line.split_once(' ')?;
+            let volatility = match letter {
+                "i" => Volatility::Immutable,
+                "s" => Volatility::Stable,
+                _ => Volatility::Volatile,
+            };
+            Some((name, volatility))
+        });
+        known.collect()
+    });
+    let known = USUAL.get(name).map(|volatility| classify(name, *volatility));
+    matches!(known, Some(Builtin::Computes | Builtin::Names))
 }
 
 /// Their arguments name relations, settings, channels, cursors, or are SQL.

@@ -24,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use builtin::usually_computes;
 pub use read::{ReadError, Row};
 pub use resolve::{Resolution, changes_catalog, is_pinned, resolve, resolve_held, startup_request};
 pub use snapshot::{

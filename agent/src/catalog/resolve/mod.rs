@@ -172,7 +172,7 @@ impl<'a> Work<'a> {
         if self.catalog.is_none() && !(statement.relations.is_empty() && statement.calls.is_empty())
         {
             // Any of them may be a view, or a function that someone made.
-            self.code("names, without a catalog");
+            self.unknown(Unknown::Catalog);
         }
         self.relations(statement, depth);
         self.calls(statement);

@@ -211,7 +211,7 @@ fn without_a_catalog_names_are_not_known() {
     let lines = |text| super::lines(&resolve(&super::facts(text), &session(), None));
     assert_eq!(
         lines("SELECT id FROM cards").into_iter().collect::<Vec<_>>(),
-        ["? Code(\"names, without a catalog\")", "select *.cards(id)"]
+        ["? Catalog", "select *.cards(id)"]
     );
     assert!(lines("SELECT 1").is_empty());
     assert_eq!(lines("BEGIN").into_iter().collect::<Vec<_>>(), ["~transaction session"]);

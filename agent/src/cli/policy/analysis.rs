@@ -5,16 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::thread;
 
-use crate::catalog::{SessionState, resolve};
-use crate::policy::Request;
-use crate::sql::facts::{Encoding, Kind, Limits, STACK_BYTES, Unknown, analyse};
+use crate::catalog::{SessionState, resolve, usually_computes};
+use crate::policy::{Need, Object, Request};
+use crate::sql::facts::{Effect, Encoding, Kind, Limits, Name, STACK_BYTES, Unknown, analyse};
 
 /// Texts whose requests are kept: those of applications repeat.
 const KEPT_MAX: usize = 10_000;
-
-/// What a request without a catalog is not sure of, whatever its names are: here they are taken for those of tables and of
-/// functions that somebody made.
-const WITHOUT_CATALOG: Unknown = Unknown::Code("names, without a catalog");
 
 /// Turns texts into requests, without a catalog: a name without a schema stands for every relation of that name, and a
 /// view for itself alone.
@@ -52,13 +48,22 @@ fn fresh(text: &str) -> Vec<Request> {
     match facts {
         Some(Ok(mut requests)) => {
             for request in &mut requests {
-                request.unknown.retain(|unknown| *unknown != WITHOUT_CATALOG);
+                // Names are taken for those of tables, and of functions that every server has.
+                request.unknown.retain(|unknown| *unknown != Unknown::Catalog);
+                request.needs.retain(|need| !is_usual(need));
             }
             requests
         }
         Some(Err(unknown)) => vec![not_understood(unknown)],
         None => vec![not_understood(Unknown::Unanalysed)],
     }
+}
+
+/// Whether it runs a function that every server has, and that only computes.
+fn is_usual(need: &Need) -> bool {
+    let Object::Function { schema, name } = &need.object else { return false };
+    let schema = schema.as_ref().map_or("pg_catalog", Name::as_str);
+    need.action == Effect::Execute && schema == "pg_catalog" && usually_computes(name.as_str())
 }
 
 fn not_understood(unknown: Unknown) -> Request {

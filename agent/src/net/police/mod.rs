@@ -270,9 +270,6 @@ impl Police {
                         }
                         not_known(&mut resolution);
                     }
-                    if self.names.catalog.is_none() {
-                        not_known(&mut resolution);
-                    }
                     self.rule(&policy, who, class, &analysed, &resolution, time)
                 }
             };
