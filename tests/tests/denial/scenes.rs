@@ -21,6 +21,14 @@ pub(crate) struct Scene {
     /// Whether the server refuses something by itself (elsewhere the client hears of a failed transaction only).
     pub(crate) is_refused: bool,
     pub(crate) is_replication: bool,
+    /// Where it differs by design: what the client gets then, and why.
+    pub(crate) differs: Option<Difference>,
+}
+
+/// A scene in which a refusal is not what the server does.
+pub(crate) struct Difference {
+    pub(crate) through: &'static str,
+    pub(crate) why: &'static str,
 }
 
 /// A parameter that belongs to a refused `Bind`.
@@ -57,7 +65,7 @@ pub(crate) fn scenes(oid: u32) -> Vec<Scene> {
     let mut all = Vec::new();
     let mut add = |name, steps: Vec<Vec<Step>>| {
         let steps = steps.into_iter().flatten().collect();
-        all.push(Scene { name, steps, is_refused: true, is_replication: false });
+        all.push(Scene { name, steps, is_refused: true, is_replication: false, differs: None });
     };
     simple(&mut add);
     extended(&mut add);
@@ -65,9 +73,33 @@ pub(crate) fn scenes(oid: u32) -> Vec<Scene> {
     copies(&mut add);
     functions(&mut add, oid);
     revoked(&mut add);
+    for scene in &mut all {
+        scene.differs = difference(scene.name);
+    }
     all.extend(failed());
     all.extend(replication());
     all
+}
+
+/// A denied text is refused where it is first seen, before any of it reaches the server. The server itself looks at some
+/// things later, and at some earlier.
+fn difference(name: &str) -> Option<Difference> {
+    const UTILITY: &str = "the server looks into utility statements only when they run, so it prepares and binds them";
+    let (through, why) = match name {
+        "copy in by the extended protocol" => {
+            ("E(42501)ZI TD[\\x00\\x01\\x00\\x00\\x00\\x011]C[SELECT 1]ZI ", UTILITY)
+        }
+        "copy out by the extended protocol" => ("E(42501)ZI ", UTILITY),
+        "lock outside of a transaction" => {
+            ("E(42501)ZI ", "the server misses the transaction before it looks at the table")
+        }
+        "taken away in front of the execution" => (
+            "C[BEGIN]ZT C[INSERT 0 1]ZT 12ZT E(42501)ZE C[ROLLBACK]ZI ",
+            "the server checks privileges when it binds; a policy is asked again for each execution",
+        ),
+        _ => return None,
+    };
+    Some(Difference { through, why })
 }
 
 type Add<'a> = dyn FnMut(&'static str, Vec<Vec<Step>>) + 'a;
@@ -151,10 +183,9 @@ fn simple(add: &mut Add<'_>) {
             "drop table vault.cards",
             "select vault.pick(1)",
             "explain select * from vault.cards",
-            "lock vault.cards",
             "with a as (select * from vault.cards) select 1",
             "begin",
-            "select count(*) from vault.cards",
+            "lock vault.cards",
             "rollback",
         ])],
     );
@@ -426,6 +457,7 @@ fn failed() -> Vec<Scene> {
         steps: steps.into_iter().flatten().collect(),
         is_refused: false,
         is_replication: false,
+        differs: None,
     };
     vec![
         scene(
@@ -469,6 +501,7 @@ fn replication() -> Vec<Scene> {
         steps: steps.into_iter().flatten().collect(),
         is_refused,
         is_replication: true,
+        differs: None,
     };
     vec![
         scene(
