@@ -12,6 +12,7 @@
 //! | [`disk`] | a small disk, to be filled, frozen and broken |
 //! | [`script`] | a scripted PostgreSQL server |
 //! | [`visitor`] | a connection made in the cgroup, driven by the test |
+//! | [`suites`] | test suites of others, run directly and through an agent |
 //! | [`sweep`] | the search for secrets |
 //! | [`witness`] | a C2SP tlog-witness |
 //! | [`trail`] | the audit trail of an agent, read from its folder |
@@ -34,6 +35,7 @@ pub mod postgres;
 pub mod scene;
 pub mod scram;
 pub mod script;
+pub mod suites;
 pub mod sweep;
 pub mod tls;
 pub mod trail;

@@ -4,6 +4,7 @@
 //! its end, and exits with 1; wrong usage exits with 2.
 
 mod bench;
+mod conformance;
 mod demo;
 mod ebpf;
 mod fuzz;
@@ -71,6 +72,8 @@ enum Task {
         /// Only targets whose name contains this
         only: Option<String>,
     },
+    /// Run test suites of PostgreSQL and of drivers directly and through the agent, and compare what becomes of each test
+    Conformance(conformance::Options),
     /// Compare pgward with a direct connection, a plain relay and pgbouncer; write docs/benchmarks.md
     Bench(bench::Options),
     /// The measuring part of `bench`, in the optimised build
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::lint(),
         Task::Tidy => tidy::tidy(),
         Task::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),
+        Task::Conformance(options) => conformance::conformance(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::BenchRun(options) => bench::bench_run(&options),
         Task::Relay(options) => bench::relay(&options),

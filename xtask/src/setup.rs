@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::conformance;
 use crate::ebpf;
 use crate::run::{command, probe, run, say, tools, which};
 
@@ -114,7 +115,11 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
         install(&wanted)?;
     }
     match purpose {
-        Purpose::Test => python_clients().and_then(|()| node_modules()),
+        Purpose::Test => {
+            python_clients()?;
+            node_modules()?;
+            conformance::regress_15().map(|_| ())
+        }
         Purpose::Bench if pgbouncer().is_none() => unpack_pgbouncer(),
         _ => Ok(()),
     }

@@ -3,6 +3,7 @@
 mod drivers;
 mod libpq;
 mod probes;
+mod regression;
 
 use std::process::{Command, Output};
 

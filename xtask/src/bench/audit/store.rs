@@ -162,6 +162,7 @@ impl Session {
             full_bytes: None,
         }];
         let intent = Intent {
+            judged: None,
             what: What {
                 kind: StatementKind::Extended,
                 text: Text { clear: Clear::Ref(2), ..Text::default() },
