@@ -267,7 +267,8 @@ where
             let released = released?;
             let taken = released.taken;
             self.up.release(released);
-            if taken > 0 || self.up.has_unsent() || self.over || self.identifying.is_some() {
+            let waits = self.identifying.is_some() || self.deciding.is_analysing();
+            if taken > 0 || self.up.has_unsent() || self.over || waits {
                 return Ok(Step::Progress);
             }
         }

@@ -19,7 +19,7 @@ use crate::world::{Policy, World};
 
 /// The policy that the attempts are made against: `Some("adversary.toml")`, and `None` while the agent has none: then the
 /// tests that need one say that they were not run.
-const POLICY: Policy = None;
+const POLICY: Policy = Some("adversary.toml");
 
 /// Fewer would not be a set.
 const ATTEMPTS_MIN: usize = 160;

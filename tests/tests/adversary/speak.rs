@@ -116,14 +116,19 @@ impl<'h> Line<'h> {
         let mut waiting = Vec::new();
         // Whether a Query asked for COPY data: its ReadyForQuery comes after them.
         let mut copying = false;
+        // Behind an error nothing is answered up to the next Sync.
+        let (mut refused, mut unsynced) = (false, false);
         for step in &attempt.steps {
             let (word, rest) = split(step, b" ");
             if word == b"wait" {
                 self.send(&std::mem::take(&mut waiting))?;
-                self.read_until(&[rest, b"Z"].concat())?;
+                if !refused {
+                    refused = self.read_until(&[rest, b"Z"].concat())? == Some(b'E');
+                }
                 continue;
             }
             waiting.extend(message(world, word, rest)?);
+            unsynced |= matches!(word, b"P" | b"B" | b"D" | b"E" | b"C");
             let answered = match word {
                 b"Q" | b"S" | b"F" => true,
                 b"c" | b"f" => std::mem::take(&mut copying),
@@ -131,7 +136,15 @@ impl<'h> Line<'h> {
             };
             if answered && form == Form::Raw {
                 self.send(&std::mem::take(&mut waiting))?;
-                copying = self.read_until(b"ZG")? == Some(b'G');
+                // A Query behind an error of the same pipeline is discarded like all else.
+                let pipelined = unsynced && word != b"S";
+                let ends: &[u8] = if pipelined { b"ZGE" } else { b"ZG" };
+                if !(pipelined && refused) {
+                    let end = self.read_until(ends)?;
+                    copying = end == Some(b'G');
+                    refused = pipelined && end == Some(b'E');
+                }
+                unsynced &= word != b"S";
             }
         }
         self.send(&waiting)

@@ -65,6 +65,11 @@ impl Deciding {
         }
     }
 
+    /// Whether facts are being made: the next poll waits for them.
+    pub(super) fn is_analysing(&self) -> bool {
+        self.analysing.is_some()
+    }
+
     /// Whether the client's bytes are to be looked at again.
     pub(super) fn is_due(&self) -> bool {
         self.due
