@@ -12,6 +12,7 @@ mod interrupt;
 mod leftovers;
 mod licences;
 mod lint;
+mod regression;
 mod run;
 mod scratch;
 mod setup;

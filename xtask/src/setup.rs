@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::conformance;
 use crate::ebpf;
+use crate::regression;
 use crate::run::{command, probe, run, say, tools, which};
 
 /// A drop-in of postgresql-common, read when a server package is configured. A file of our own, so that the
@@ -118,7 +119,8 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
         Purpose::Test => {
             python_clients()?;
             node_modules()?;
-            conformance::regress_15().map(|_| ())
+            conformance::regress_15()?;
+            regression::regression_sql()
         }
         Purpose::Bench if pgbouncer().is_none() => unpack_pgbouncer(),
         _ => Ok(()),

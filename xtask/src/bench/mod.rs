@@ -7,6 +7,7 @@
 //! a round, and of the proxy's CPU time per unit of work, which is the steadiest of the three.
 
 mod audit;
+mod facts;
 mod idle;
 mod logins;
 mod measure;
@@ -111,6 +112,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Logins => logins::has_case(only),
             Part::Audit => audit::has_case(only),
             Part::Policy => policy::has_case(only),
+            Part::Facts => facts::has_case(only),
         };
         any && options.part.is_none_or(|chosen| chosen == *part)
     };
@@ -125,6 +127,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Logins => logins::run(options),
             Part::Audit => audit::run(options),
             Part::Policy => policy::run(options),
+            Part::Facts => facts::run(options),
         };
         if let Err(error) = done {
             say(format_args!("{}: {error:#}", part.name()));

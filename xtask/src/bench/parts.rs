@@ -17,11 +17,14 @@ pub(crate) enum Part {
     Audit,
     /// Decisions of policies of different sizes, by the evaluator alone
     Policy,
+    /// Facts about a statement seen for the first time, without an agent around
+    Facts,
 }
 
 impl Part {
     /// In the order of the document.
-    pub(super) const ALL: [Part; 4] = [Part::Statements, Part::Logins, Part::Audit, Part::Policy];
+    pub(super) const ALL: [Part; 5] =
+        [Part::Statements, Part::Logins, Part::Audit, Part::Policy, Part::Facts];
 
     /// Word on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Part {
             Part::Logins => "logins",
             Part::Audit => "audit",
             Part::Policy => "policy",
+            Part::Facts => "facts",
         }
     }
 
@@ -37,7 +41,7 @@ impl Part {
     pub(super) fn seconds(self) -> u32 {
         match self {
             Part::Statements => 4,
-            Part::Logins | Part::Audit | Part::Policy => 2,
+            Part::Logins | Part::Audit | Part::Policy | Part::Facts => 2,
         }
     }
 
@@ -48,6 +52,7 @@ impl Part {
             Part::Logins => Some("<!-- part: logins -->\n"),
             Part::Audit => Some("<!-- part: audit -->\n"),
             Part::Policy => Some("<!-- part: policy -->\n"),
+            Part::Facts => Some("<!-- part: facts -->\n"),
         }
     }
 
