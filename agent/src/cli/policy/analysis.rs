@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::thread;
 
 use crate::catalog::{SessionState, resolve};
-use crate::policy::Request;
-use crate::sql::facts::{Encoding, Kind, Limits, STACK_BYTES, Unknown, analyse};
+use crate::policy::{Need, Object, Request};
+use crate::sql::facts::{Effect, Encoding, Kind, Limits, STACK_BYTES, Unknown, analyse};
 
 /// Texts whose requests are kept: those of applications repeat.
 const KEPT_MAX: usize = 10_000;
@@ -15,6 +15,10 @@ const KEPT_MAX: usize = 10_000;
 /// What a request without a catalog is not sure of, whatever its names are: here they are taken for those of tables and of
 /// functions that somebody made.
 const WITHOUT_CATALOG: Unknown = Unknown::Code("names, without a catalog");
+
+/// Functions of PostgreSQL 15 that only compute, one name a line: those of `pg_catalog` that are immutable or stable in 15 and
+/// 18, without those that read what is outside of their arguments, and a few that tell the time or something random.
+const COMPUTING: &str = include_str!("computing.txt");
 
 /// Turns texts into requests, without a catalog: a name without a schema stands for every relation of that name, and a
 /// view for itself alone.
@@ -53,12 +57,21 @@ fn fresh(text: &str) -> Vec<Request> {
         Some(Ok(mut requests)) => {
             for request in &mut requests {
                 request.unknown.retain(|unknown| *unknown != WITHOUT_CATALOG);
+                request.needs.retain(|need| !only_computes(need));
             }
             requests
         }
         Some(Err(unknown)) => vec![not_understood(unknown)],
         None => vec![not_understood(Unknown::Unanalysed)],
     }
+}
+
+/// Whether a need is that of a function of the server which only computes, by its name.
+fn only_computes(need: &Need) -> bool {
+    let Object::Function { schema, name } = &need.object else { return false };
+    let built_in = schema.as_ref().is_none_or(|schema| schema.as_str() == "pg_catalog");
+    let computing = || COMPUTING.lines().any(|known| known == name.as_str());
+    need.action == Effect::Execute && built_in && computing()
 }
 
 fn not_understood(unknown: Unknown) -> Request {
@@ -68,6 +81,17 @@ fn not_understood(unknown: Unknown) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_of_the_server_compute_and_others_do_not() {
+        let analysis = Analysis::default();
+        let needs = |text| analysis.requests(text)[0].needs.len();
+        assert_eq!(needs("SELECT lower('a'), pg_catalog.max(1), now()"), 0);
+        assert_eq!(needs("SELECT charge(1), public.lower('a')"), 2);
+        for name in ["pg_read_file", "lo_get", "query_to_xml", "set_config", "nextval", "dblink"] {
+            assert!(!COMPUTING.lines().any(|known| known == name), "{name}");
+        }
+    }
 
     #[test]
     fn texts_are_understood_without_a_catalog() {
