@@ -21,6 +21,11 @@ pub fn run(args: &CheckArgs, output: &mut Output<'_>) -> io::Result<Exit> {
                     writeln!(output.data, "  hint: {hint}")?;
                 }
             }
+            // The agent would not start with a policy that is wrong.
+            if let Err(report) = config.policy.load() {
+                writeln!(output.data, "{report}")?;
+                return Ok(Exit::Finding);
+            }
             writeln!(output.data, "{file}: good")?;
             match warned.len() {
                 0 => {}

@@ -2,6 +2,7 @@
 
 mod audit_table;
 mod orders;
+mod policy_commands;
 
 use clap::CommandFactory as _;
 use serde_json::json;
@@ -45,6 +46,10 @@ fn arguments_are_checked() {
         "pgward audit tail -f -n 5 --columns time,pid,statement --width 80",
         "pgward audit tail --json",
         "pgward ca init --name db.example.org --name 10.0.0.0/8 --certificate a --key b",
+        "pgward policy check x.toml",
+        "pgward policy explain x.toml --as role=ann,label.app=web --sql SELECT",
+        "pgward policy backtest x.toml --since 7d",
+        "pgward policy diff a.toml b.toml --over x",
         "pgward ca show",
         "pgward ca install --folder x",
         "pgward ca rotate",
@@ -54,6 +59,8 @@ fn arguments_are_checked() {
     for bad in [
         "pgward",
         "pgward config",
+        "pgward policy explain x.toml --as ann --sql SELECT",
+        "pgward policy diff a.toml b.toml",
         "pgward doctor --pid 0",
         "pgward detach --config x --pin-path y",
         "pgward audit tail --columns colour",

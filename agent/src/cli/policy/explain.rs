@@ -12,7 +12,8 @@ use crate::audit::view;
 use crate::cli::table::{Heading, render, render_pairs};
 use crate::cli::{Exit, Output, printable};
 use crate::policy::{
-    Class, Explanation, Mode, NeedExplained, Policy, Reached, Request, Verdict, WallTime, unknown_text,
+    Class, Explanation, Mode, NeedExplained, Policy, Reached, Request, Verdict, WallTime,
+    unknown_text,
 };
 
 /// Says how a statement would fare. A finding when it would be refused.

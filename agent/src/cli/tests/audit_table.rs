@@ -21,7 +21,7 @@ fn actor(pid: u32, exe: &str, container: &serde_json::Value) -> Encoded {
 
 /// A session with three statements, of which one fails, and one is written by another process and
 /// has no outcome; and a refusal.
-fn entries() -> Vec<Vec<u8>> {
+pub(super) fn entries() -> Vec<Vec<u8>> {
     let psql = actor(7, "/usr/bin/psql", &json!({"id": "0123456789abcdef"}));
     let perl = actor(8, "/usr/bin/perl", &json!(null));
     let handshake =
@@ -66,7 +66,7 @@ fn entries() -> Vec<Vec<u8>> {
     ]
 }
 
-fn trail(entries: &[Vec<u8>]) -> tempfile::TempDir {
+pub(super) fn trail(entries: &[Vec<u8>]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     add(folder.path(), 0, entries);
     folder

@@ -96,7 +96,7 @@ impl<'i> Document<'i> {
     /// Notes an error of the TOML syntax.
     pub(crate) fn syntax(&self, error: &toml::de::Error) {
         let line = error.span().map(|span| self.line(span.start));
-        let message = error.message().trim().replace('\n', ", ");
+        let message = error.message().trim().replace('\n', ", ").replace(char::is_control, " ");
         self.problems.borrow_mut().push(Problem { line, key: String::new(), message, hint: None });
     }
 
@@ -136,7 +136,7 @@ impl<'i> Document<'i> {
         let mut problems = self.problems.take();
         for unknown in self.unknown.take() {
             let hint = hint_for(&unknown, &known);
-            let key = joined(&unknown.table, &unknown.key);
+            let key = joined(&unknown.table, &shown(&unknown.key));
             let message = "unknown key".to_owned();
             problems.push(Problem { line: Some(unknown.line), key, message, hint });
         }
