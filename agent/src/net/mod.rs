@@ -11,6 +11,7 @@ pub mod leg;
 mod lookup;
 pub mod namespaces;
 pub mod newcomers;
+mod pump;
 pub mod reach;
 pub mod recorder;
 pub mod refusals;
