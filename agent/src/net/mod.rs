@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod newcomers;
 pub mod orders;
 pub mod police;
+mod pump;
 pub mod reach;
 pub mod recorder;
 pub mod refusals;

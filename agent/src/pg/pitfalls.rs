@@ -2,8 +2,8 @@
 //!
 //! Each row is a public bug of some proxy, driver or server, or an attack; the middle says what
 //! works against it, and the last names a test (modules of [`super::session`] unless said
-//! otherwise). Two rules cover most: a session never invents, withholds or changes a message, and
-//! what an answer means is decided by the oldest message that is owed one.
+//! otherwise). Two rules cover most: a session changes, withholds or invents a message only where a
+//! decision says so, and what an answer means is decided by the oldest message that is owed one.
 //!
 //! # Framing
 //!
@@ -49,6 +49,22 @@
 //! | `FunctionCall` is not understood | it is a statement like others | `simple::function_call_is_reported_with_its_number_and_arguments` |
 //! | both directions full: the proxy reads neither, or grows | answers owed are bounded; the directions share no buffer | `bounds::answers_owed_are_bounded_and_free_what_waits` |
 //! | a limit on a pipeline waits for answers that the server keeps in its buffer | the limit is above what fits there | `codec::ANSWERS_OWED_MIN` |
+//!
+//! # Refusals
+//!
+//! | Failure | Mechanism | Test |
+//! | --- | --- | --- |
+//! | a refusal is answered by the proxy while the server's transaction stays good, and is committed | the server gets a statement that fails | `model::refusals_are_what_the_server_would_say` |
+//! | a `Sync` of the proxy's own ends the client's pipeline early | none is sent, but behind a question of its own | `extended::each_sync_of_a_pipeline_has_its_answer`, `ask::question_and_answer_are_invisible_and_what_the_client_sends_waits` |
+//! | parameters of a refused statement reach the server with its `Bind` | it is decided first, and replaced | `refusal::statements_decided_under_another_epoch_are_decided_again_at_bind_and_describe` |
+//! | a name falls back to an older statement because what redefines it fails, and that runs undecided | it is waited for | `refusal::execution_waits_while_an_answer_decides_what_it_runs` |
+//! | the error of another statement is shown as the refusal | code and column name of the poison are compared | `refusal::error_of_a_statement_in_front_is_its_own_even_with_the_same_code` |
+//! | the poison is shadowed, and succeeds | a column without a relation; success ends the session | `refusal::success_in_the_place_of_a_refused_statement_ends_the_session` |
+//! | a result that was cut passes for the whole | it ends in an error, or the session does | `ceiling::result_that_was_cut_is_never_shown_as_complete` |
+//! | a cancel hits the next statement | nothing passes until it is sent | `ceiling::exactly_as_many_rows_pass_and_the_cancel_is_explained` |
+//!
+//! Not excluded: where a client pipelines, what is behind a statement is with the server already,
+//! and a cancel that comes late hits that.
 //!
 //! # COPY
 //!

@@ -114,6 +114,7 @@ fn simple(add: &mut Add<'_>) {
             vec![Step::Until(b'Z'), Step::Until(b'Z'), Step::Until(b'Z')],
         ],
     );
+    add("lock outside of a transaction", vec![queries(&["lock vault.cards"])]);
     add(
         "behind a query under way",
         vec![

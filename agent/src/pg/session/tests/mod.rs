@@ -180,11 +180,11 @@ impl Driver {
     fn take_events(&mut self) -> bool {
         let mut decided = false;
         while let Some(event) = self.session.poll_event() {
-            if let Event::StatementReady(ready) = &event {
-                if let Some(decision) = (self.judge)(ready) {
-                    self.session.handle_decision(ready.id, decision);
-                    decided = true;
-                }
+            if let Event::StatementReady(ready) = &event
+                && let Some(decision) = (self.judge)(ready)
+            {
+                self.session.handle_decision(ready.id, decision);
+                decided = true;
             }
             self.events.push(event);
         }

@@ -1,4 +1,4 @@
-//! One direction of a relay: what was read and not written yet.
+//! One direction of a relay: bytes that were read and not written yet.
 
 use crate::{
     audit::Recorded,
@@ -26,14 +26,14 @@ pub(super) struct Pump {
 /// What is written in place of bytes that were read.
 #[derive(Default)]
 pub(super) struct Edited {
-    pub(super) bytes: Vec<u8>,
-    pub(super) sent: usize,
+    bytes: Vec<u8>,
+    sent: usize,
     /// How many bytes were taken, and how many are written for them.
-    pub(super) pieces: Vec<(usize, usize)>,
+    pieces: Vec<(usize, usize)>,
 }
 
 impl Edited {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.sent == self.bytes.len()
     }
 
@@ -115,7 +115,7 @@ impl Pump {
         self.tidy();
     }
 
-    pub(super) fn tidy(&mut self) {
+    fn tidy(&mut self) {
         if self.start == self.held.len() {
             // Give the memory back: most sessions rest most of the time.
             *self = Self { held: Vec::new(), start: 0, ..std::mem::take(self) };
@@ -146,7 +146,54 @@ impl Pump {
     }
 }
 
-/// What may be written, for whoever can show that it is recorded.
-pub(super) fn let_go<'b>(bytes: &'b [u8], _recorded: &Recorded) -> &'b [u8] {
-    bytes
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at `bytes` as the core says.
+    fn released(bytes: &[u8], all: &[Passed]) -> Released {
+        let mut released = Released::default();
+        all.iter().for_each(|passed| released.add(bytes, passed));
+        released
+    }
+
+    #[test]
+    fn what_passes_as_it_came_is_not_copied() {
+        let released = released(b"abcdef", &[Passed::as_is(2), Passed::as_is(3), Passed::as_is(0)]);
+        assert_eq!(released.taken, 5);
+        assert!(released.edited.is_none());
+    }
+
+    #[test]
+    fn what_is_replaced_goes_out_in_order_and_the_rest_waits() {
+        let bytes = b"abcdefgh";
+        let all = [
+            Passed::as_is(2),
+            Passed::instead(3, b"XY".to_vec()),
+            Passed::as_is(1),
+            Passed::instead(0, b"Z".to_vec()),
+        ];
+        let mut pump = Pump::default();
+        pump.keep(bytes, 0);
+        pump.release(released(bytes, &all));
+        assert_eq!(pump.edited.bytes, b"abXYfZ");
+        assert_eq!((pump.unsent_bytes(), pump.unsent_taken()), (6, 6));
+        // Of the six bytes taken, how many are without a trace at the server, as more is written.
+        for (sent, unsent) in [(1, 5), (2, 4), (3, 1), (4, 1), (5, 0)] {
+            pump.sent(1);
+            assert_eq!(pump.unsent_taken(), unsent, "{sent} bytes sent");
+        }
+        assert!(pump.has_unsent());
+        pump.sent(1);
+        assert!(!pump.has_unsent());
+        assert_eq!(pump.undecided(), b"gh");
+    }
+
+    #[test]
+    fn what_is_dropped_leaves_nothing_to_write() {
+        let mut pump = Pump::default();
+        pump.keep(b"abc", 0);
+        pump.release(released(b"abc", &[Passed::instead(3, Vec::new())]));
+        assert!(!pump.has_unsent() && pump.held.is_empty());
+    }
 }
