@@ -309,8 +309,7 @@ impl Walk<'_> {
             }
             (Some(range), _) => {
                 // A column is part of a relation whose type stands apart.
-                let part =
-                    matches!(object, ObjectType::ObjectColumn | ObjectType::ObjectAttribute);
+                let part = matches!(object, ObjectType::ObjectColumn | ObjectType::ObjectAttribute);
                 let whole = if part { object_type(node, "relation_type") } else { object };
                 self.object(DdlVerb::Alter, object_kind(whole), range_name(range));
             }

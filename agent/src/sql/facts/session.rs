@@ -156,8 +156,7 @@ impl Walk<'_> {
         } else {
             self.effect(Effect::Set);
             // One that is not told may be the role; to reset all leaves it.
-            if name == ANY_SETTING
-                && matches!(access, SettingAccess::Set | SettingAccess::SetLocal)
+            if name == ANY_SETTING && matches!(access, SettingAccess::Set | SettingAccess::SetLocal)
             {
                 self.effect(Effect::SetRole);
             }

@@ -64,7 +64,10 @@ fn deep_texts_end_as_unknown_or_as_facts() {
     for (start, repeated, end) in shapes {
         for depth in [10, 1000, 4000, 20_000, 100_000] {
             let text = format!("{start}{}{end}", repeated.repeat(depth));
-            let text = if repeated.ends_with('(') || repeated.ends_with('[') || repeated.contains("(SELECT") {
+            let text = if repeated.ends_with('(')
+                || repeated.ends_with('[')
+                || repeated.contains("(SELECT")
+            {
                 let close = if repeated.ends_with('[') { "]" } else { ")" };
                 let close = match *repeated {
                     "(SELECT * FROM " => ") x",
@@ -92,9 +95,7 @@ fn deep_texts_end_as_unknown_or_as_facts() {
 fn wide_texts_take_time_that_grows_with_them() {
     // Where cost grew with the square, this would not end.
     let parts = 20_000;
-    let list = |part: &dyn Fn(usize) -> String| {
-        (0..parts).map(part).collect::<Vec<_>>().join(",")
-    };
+    let list = |part: &dyn Fn(usize) -> String| (0..parts).map(part).collect::<Vec<_>>().join(",");
     for text in [
         format!("SELECT {}", list(&|n| format!("a{n}.b{n}"))),
         format!("SELECT {}", list(&|n| format!("f{n}(x)"))),

@@ -24,9 +24,8 @@ fn facts(text: &str) -> Vec<Statement> {
 
 /// Writes a statement in another way: other blanks, comments, case and quotes, by what `choices` say.
 fn rewritten(text: &str, choices: &[u8]) -> String {
-    const BETWEEN: &[&str] = &[
-        " ", "\n", " /* x */ ", " -- y;\n", "\t\r\n", " /* ' /* ; */ \" */ ", "\x0c ", " --\n",
-    ];
+    const BETWEEN: &[&str] =
+        &[" ", "\n", " /* x */ ", " -- y;\n", "\t\r\n", " /* ' /* ; */ \" */ ", "\x0c ", " --\n"];
     let mut choices = choices.iter().copied().cycle();
     let mut choice = |among: usize| usize::from(choices.next().unwrap_or(0)) % among;
     let mut written = String::new();

@@ -15,8 +15,8 @@
 //! line that begins with `-- ` is a comment, one with `!` says what the whole text is refused for.
 
 use super::super::{
-    Call, CallKind, ColumnUse, DdlVerb, DerivedKind, Facts, Handle, Place, SettingAccess, Statement,
-    Unknown,
+    Call, CallKind, ColumnUse, DdlVerb, DerivedKind, Facts, Handle, Place, SettingAccess,
+    Statement, Unknown,
 };
 use super::analyse;
 
@@ -84,10 +84,12 @@ fn compare(facts: &Facts, expected: &str) -> Option<String> {
         return Some(format!("{} statements", facts.statements.len()));
     };
     let words: Vec<_> = expected.split_whitespace().collect();
-    let sections: Vec<String> = words.split(|word| *word == "|").map(|part| part.join(" ")).collect();
+    let sections: Vec<String> =
+        words.split(|word| *word == "|").map(|part| part.join(" ")).collect();
     let mut sections = sections.iter().map(String::as_str);
     let effects: Vec<_> = statement.effects.iter().map(|effect| effect.name().to_owned()).collect();
-    let mut wrong = vec![different("effects", sections.next().unwrap_or_default(), &effects.join(" "))];
+    let mut wrong =
+        vec![different("effects", sections.next().unwrap_or_default(), &effects.join(" "))];
     let relations = sections.next().unwrap_or_default();
     wrong.push(different("relations", relations, &relations_of(statement)));
     let sections: Vec<_> = sections.map(|s| s.split_once(' ').unwrap_or((s, ""))).collect();
@@ -135,7 +137,8 @@ fn different(what: &str, expected: &str, found: &str) -> Option<String> {
         words
     };
     let (expected, found) = (sorted(expected), sorted(found));
-    (expected != found).then(|| format!("{what}: {} instead of {}", found.join(" "), expected.join(" ")))
+    (expected != found)
+        .then(|| format!("{what}: {} instead of {}", found.join(" "), expected.join(" ")))
 }
 
 fn relations_of(statement: &Statement) -> String {
@@ -221,7 +224,8 @@ fn call(call: &Call) -> String {
 
 fn written_of(statement: &Statement) -> Vec<String> {
     let relations = statement.relations.iter();
-    let written = relations.flat_map(|relation| relation.written.iter().map(|name| name.to_string()));
+    let written =
+        relations.flat_map(|relation| relation.written.iter().map(|name| name.to_string()));
     written.collect()
 }
 
