@@ -17,8 +17,8 @@ pub(super) const EDGES_MAX: usize = 500_000;
 pub(super) const FUNCTIONS_MAX: usize = 100_000;
 /// Types that are not built in.
 pub(super) const TYPES_MAX: usize = 100_000;
-/// Bytes of all values of all rows.
-pub(super) const BYTES_MAX: usize = 128 << 20;
+/// Bytes of all values of all rows; a snapshot takes about fourteen times as many.
+pub(super) const BYTES_MAX: usize = 32 << 20;
 
 /// Number of an object.
 pub type Oid = u32;
@@ -322,7 +322,7 @@ impl Snapshot {
         self.server_version
     }
 
-    /// Bytes of the rows it was made of; in memory it is about four times that.
+    /// Bytes of the rows it was made of; in memory it is about fourteen times that.
     pub fn source_bytes(&self) -> usize {
         self.bytes
     }

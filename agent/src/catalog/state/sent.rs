@@ -167,7 +167,7 @@ impl SessionState {
         }
         let name = &object.name.name;
         self.made.add(name, statement);
-        let in_temp = object.name.schema.as_ref().is_some_and(|schema| is_temp(schema));
+        let in_temp = object.name.schema.as_ref().is_some_and(is_temp);
         if !object.temporary && !in_temp {
             return;
         }
