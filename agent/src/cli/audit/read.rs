@@ -28,7 +28,11 @@ pub(in crate::cli) struct Asked(Vec<String>);
 
 impl Asked {
     /// Adds one, if there is one.
-    pub(in crate::cli) fn with(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+    pub(in crate::cli) fn with(
+        mut self,
+        name: &str,
+        value: Option<impl std::fmt::Display>,
+    ) -> Self {
         self.0.extend(value.map(|value| format!("{name}={value}")));
         self
     }
@@ -52,7 +56,10 @@ impl Asked {
 }
 
 /// The trail that is meant, or the exit after printing why there is none.
-pub(in crate::cli) fn source(place: &Place, output: &mut Output<'_>) -> io::Result<Result<Source, Exit>> {
+pub(in crate::cli) fn source(
+    place: &Place,
+    output: &mut Output<'_>,
+) -> io::Result<Result<Source, Exit>> {
     match &place.directory {
         Some(directory) => Ok(Ok(Source { directory: directory.clone(), socket: None })),
         None => Ok(load(output, &place.config)?.map(Source::of)),
