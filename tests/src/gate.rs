@@ -79,6 +79,18 @@ pub fn java(test: &str, library: &Path) -> bool {
     pass(test, find_java(library).err(), SKIP_CLIENTS)
 }
 
+/// The folder of PostgreSQL's own regression SQL of a major version among `cargo xtask`'s tools; else as [`python`].
+#[must_use]
+pub fn regression_sql(test: &str, version: &str) -> Option<PathBuf> {
+    match find_regression_sql(version) {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            pass(test, Some(error), SKIP_CLIENTS);
+            None
+        }
+    }
+}
+
 fn pass(test: &str, problem: Option<anyhow::Error>, variable: &str) -> bool {
     let Some(problem) = problem else { return true };
     let skip = std::env::var(variable).is_ok_and(|value| value == "1");
@@ -127,6 +139,14 @@ fn find_python(module: &str) -> Result<PathBuf> {
     crate::host::run(command.args(["-c", &format!("import {module}")]))
         .with_context(|| format!("python module `{module}`"))?;
     Ok(python)
+}
+
+fn find_regression_sql(version: &str) -> Result<PathBuf> {
+    let folder = target_folder()?.join("tools/regression").join(version);
+    if !folder.join("complete").is_file() {
+        bail!("no regression SQL in {}: `cargo xtask test` fetches it", folder.display());
+    }
+    Ok(folder)
 }
 
 fn find_node(module: &str) -> Result<PathBuf> {

@@ -11,6 +11,7 @@ mod interrupt;
 mod leftovers;
 mod licences;
 mod lint;
+mod regression;
 mod run;
 mod scratch;
 mod setup;

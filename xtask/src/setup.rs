@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::ebpf;
+use crate::regression;
 use crate::run::{command, probe, run, say, tools, which};
 
 /// A drop-in of postgresql-common, read when a server package is configured. A file of our own, so that the
@@ -108,7 +109,11 @@ pub(crate) fn setup(purpose: Purpose) -> Result<()> {
         install(&wanted)?;
     }
     match purpose {
-        Purpose::Test => python_clients().and_then(|()| node_modules()),
+        Purpose::Test => {
+            python_clients()?;
+            node_modules()?;
+            regression::regression_sql()
+        }
         Purpose::Bench if pgbouncer().is_none() => unpack_pgbouncer(),
         _ => Ok(()),
     }

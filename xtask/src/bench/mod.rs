@@ -6,6 +6,7 @@
 //! a round, and of the proxy's CPU time per unit of work, which is the steadiest of the three.
 
 mod audit;
+mod facts;
 mod idle;
 mod logins;
 mod measure;
@@ -108,6 +109,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Statements => !chosen_cases(only).is_empty(),
             Part::Logins => logins::has_case(only),
             Part::Audit => audit::has_case(only),
+            Part::Facts => facts::has_case(only),
         };
         any && options.part.is_none_or(|chosen| chosen == *part)
     };
@@ -121,6 +123,7 @@ pub(crate) fn bench_run(options: &Options) -> Result<()> {
             Part::Statements => statements(options),
             Part::Logins => logins::run(options),
             Part::Audit => audit::run(options),
+            Part::Facts => facts::run(options),
         };
         if let Err(error) = done {
             say(format_args!("{}: {error:#}", part.name()));

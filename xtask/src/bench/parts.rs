@@ -15,11 +15,13 @@ pub(crate) enum Part {
     Logins,
     /// The audit trail: the store alone, statements with and without it, bytes of a record, checking, searching
     Audit,
+    /// Facts about a statement seen for the first time, without an agent around
+    Facts,
 }
 
 impl Part {
     /// In the order of the document.
-    pub(super) const ALL: [Part; 3] = [Part::Statements, Part::Logins, Part::Audit];
+    pub(super) const ALL: [Part; 4] = [Part::Statements, Part::Logins, Part::Audit, Part::Facts];
 
     /// Word on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Part {
             Part::Statements => "statements",
             Part::Logins => "logins",
             Part::Audit => "audit",
+            Part::Facts => "facts",
         }
     }
 
@@ -34,7 +37,7 @@ impl Part {
     pub(super) fn seconds(self) -> u32 {
         match self {
             Part::Statements => 4,
-            Part::Logins | Part::Audit => 2,
+            Part::Logins | Part::Audit | Part::Facts => 2,
         }
     }
 
@@ -44,6 +47,7 @@ impl Part {
             Part::Statements => None,
             Part::Logins => Some("<!-- part: logins -->\n"),
             Part::Audit => Some("<!-- part: audit -->\n"),
+            Part::Facts => Some("<!-- part: facts -->\n"),
         }
     }
 

@@ -62,7 +62,7 @@ fn deep_texts_end_as_unknown_or_as_facts() {
         ("SELECT ", "ROW(", "1"),
     ];
     for (start, repeated, end) in shapes {
-        for depth in [10, 1000, 4000, 20_000, 100_000] {
+        for depth in [10, 1000, 4000, 20_000] {
             let text = format!("{start}{}{end}", repeated.repeat(depth));
             let text = if repeated.ends_with('(')
                 || repeated.ends_with('[')

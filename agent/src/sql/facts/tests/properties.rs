@@ -52,7 +52,7 @@ fn rewritten(text: &str, choices: &[u8]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn writing_it_otherwise_changes_no_fact(index: prop::sample::Index, choices in prop::collection::vec(any::<u8>(), 1..80)) {
