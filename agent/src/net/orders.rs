@@ -178,11 +178,11 @@ mod tests {
     fn the_sharper_order_to_end_holds_and_the_first_reason_stands() {
         let orders = Orders::default();
         assert!(!orders.any());
-        let _ = orders.give(Order::Wait(reason("a")));
+        drop(orders.give(Order::Wait(reason("a"))));
         assert_eq!((orders.end_now(), orders.end_when_idle()), (None, Some(reason("a"))));
-        let _ = orders.give(Order::Terminate(reason("b")));
-        let _ = orders.give(Order::Terminate(reason("c")));
-        let _ = orders.give(Order::Wait(reason("d")));
+        drop(orders.give(Order::Terminate(reason("b"))));
+        drop(orders.give(Order::Terminate(reason("c"))));
+        drop(orders.give(Order::Wait(reason("d"))));
         assert_eq!(
             (orders.end_now(), orders.end_when_idle()),
             (Some(reason("b")), Some(reason("b")))
@@ -194,7 +194,7 @@ mod tests {
     fn a_cancel_is_taken_once_and_leaves_an_order_to_end() {
         let orders = Orders::default();
         let mut told = orders.give(Order::Cancel);
-        let _ = orders.give(Order::Cancel);
+        drop(orders.give(Order::Cancel));
         assert!(orders.any());
         orders.lower();
         let askers = orders.take_cancels();
@@ -203,8 +203,8 @@ mod tests {
             let _ = asker.send(Became::Idle);
         }
         assert_eq!(told.try_recv(), Ok(Became::Idle));
-        let _ = orders.give(Order::Wait(reason("a")));
-        let _ = orders.give(Order::Cancel);
+        drop(orders.give(Order::Wait(reason("a"))));
+        drop(orders.give(Order::Cancel));
         orders.lower();
         assert_eq!(orders.take_cancels().len(), 1);
         assert!(orders.any(), "the session is still to end");
@@ -213,10 +213,10 @@ mod tests {
     #[test]
     fn an_order_left_while_the_session_looks_makes_it_look_again() {
         let orders = Orders::default();
-        let _ = orders.give(Order::Cancel);
+        drop(orders.give(Order::Cancel));
         orders.lower();
         // The session has heard the bell out; now another order comes, and is taken with the first.
-        let _ = orders.give(Order::Cancel);
+        drop(orders.give(Order::Cancel));
         assert_eq!(orders.take_cancels().len(), 2);
         assert!(orders.any(), "the bell rang again, which somebody has to hear");
     }
@@ -248,8 +248,8 @@ mod tests {
     fn a_bell_that_rang_before_it_was_waited_for_is_heard() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let orders = Orders::default();
-        let _ = orders.give(Order::Cancel);
-        let _ = orders.give(Order::Terminate(reason("b")));
+        drop(orders.give(Order::Cancel));
+        drop(orders.give(Order::Terminate(reason("b"))));
         assert_eq!(runtime.block_on(orders.ended_now()), reason("b"));
         runtime.block_on(orders.rung());
     }
