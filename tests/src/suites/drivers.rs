@@ -46,7 +46,11 @@ impl Pytest {
         let ends = folder.path().join("ends");
         let mut pytest = Command::new("timeout");
         pytest.args(["--kill-after=10", SUITE_SECONDS_MAX]).arg(&self.python);
-        pytest.args(["-m", "pytest", "-p", "pgward_results", "-p", "no:cacheprovider", "-q"]);
+        pytest.args(["-m", "pytest", "-p", "pgward_results", "-q"]);
+        // What a run leaves for the next one is not for these.
+        pytest.arg("-o").arg(format!("cache_dir={}", folder.path().join("cache").display()));
+        // A part that can't be loaded is a result like others.
+        pytest.arg("--continue-on-collection-errors");
         let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", cluster.port());
         pytest.args(self.arguments.iter().map(|argument| argument.replace("{dsn}", &dsn)));
         cluster.point(&mut pytest, "127.0.0.1");

@@ -77,7 +77,7 @@ const ASYNCPG: &str = "asyncpg==0.31.0";
 const PSYCOPG_PACKAGES: [&str; 4] =
     ["psycopg[binary]==3.2.6", "pytest==8.4.2", "anyio==4.11.0", "psycopg-pool==3.2.6"];
 
-const ASYNCPG_PACKAGES: [&str; 2] = [ASYNCPG, "pytest==8.4.2"];
+const ASYNCPG_PACKAGES: [&str; 3] = [ASYNCPG, "pytest==8.4.2", "distro==1.9.0"];
 
 /// The driver and what its tests ask for, from npm.
 const NODE_PACKAGES: [&str; 5] =
@@ -151,11 +151,14 @@ fn asyncpg() -> Result<Pytest> {
     if !folder.join("tests").is_dir() {
         let archives = place().join("pip");
         fs::create_dir_all(&archives)?;
-        let source = ["--no-deps", "--no-binary", ":all:", ASYNCPG, "--dest"];
-        let quiet = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"];
-        run(command(&python).args(quiet).args(source).arg(&archives))?;
+        let archive = archives.join("asyncpg-0.31.0.tar.gz");
+        if !archive.is_file() {
+            let source = ["--no-deps", "--no-binary", ":all:", ASYNCPG, "--dest"];
+            let quiet = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"];
+            run(command(&python).args(quiet).args(source).arg(&archives))?;
+        }
         // Only the tests: the sources of the driver beside them would be imported in its place.
-        unpack(&archives.join("asyncpg-0.31.0.tar.gz"), "asyncpg-0.31.0/tests", "1", &folder)?;
+        unpack(&archive, "asyncpg-0.31.0/tests", "1", &folder)?;
     }
     // Tests that start a server of their own would not go through the agent; they skip themselves, as do those of uvloop.
     Ok(Pytest { python, folder, arguments: vec!["tests".to_owned()] })
