@@ -133,23 +133,34 @@ pub struct Relay<C, S> {
     deciding: Deciding,
 }
 
+/// Who watches a session.
+pub struct Watch {
+    /// Records it.
+    pub recorder: Recorder,
+    /// Decides on its statements.
+    pub police: Police,
+    /// Proof that its start is recorded.
+    pub start: Recorded,
+    /// Proof that its login is.
+    pub login: Recorded,
+}
+
 impl<C, S> Relay<C, S>
 where
     C: Source,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     /// A relay between two connected streams, behind the handshake. `from_client` and `from_server` were read from them already
-    /// and belong to the session. `start` and `login` prove that its first records are durable.
+    /// and belong to the session.
     pub fn new(
         mut client: C,
         server: S,
         session: Session,
-        mut recorder: Recorder,
-        police: Police,
-        (start, login): (Recorded, Recorded),
+        watch: Watch,
         from_client: &[u8],
         from_server: &[u8],
     ) -> Self {
+        let Watch { mut recorder, police, start, login } = watch;
         let mut up = Pump { bytes: from_client.len() as u64, ..Pump::default() };
         up.held.extend_from_slice(from_client);
         up.waiting = !from_client.is_empty();

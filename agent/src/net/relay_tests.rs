@@ -24,7 +24,7 @@ use super::{
     police::{self, Analysts, Catalogs, InForce, Police, Whose},
     recorder::{Hello, Recorder, Recording},
     registry::{Registry, Shown},
-    relay::{End, Relay, RelayError, Source},
+    relay::{End, Relay, RelayError, Source, Watch},
     writers::Writers,
 };
 use crate::{
@@ -132,9 +132,7 @@ impl Scene {
             Faulty { stream: inner_client, faults: client_faults.clone() },
             Faulty { stream: inner_server, faults: server_faults.clone() },
             Session::new(Limits::default(), Gate::Hold, 0, authenticated()),
-            recorder,
-            unconcerned(&trail),
-            (start, login),
+            Watch { recorder, police: unconcerned(&trail), start, login },
             b"",
             b"",
         );

@@ -192,7 +192,7 @@ fn prepare(options: &Options, part: Part) -> Result<Bench> {
     let scale = match part {
         _ if options.quick => measure::QUICK,
         Part::Statements | Part::Logins => measure::FULL,
-        Part::Audit | Part::Policy => measure::ACCOUNTS,
+        Part::Audit | Part::Policy | Part::Facts => measure::ACCOUNTS,
     };
     let seconds = if options.quick { 1 } else { options.seconds.unwrap_or(part.seconds()) };
     let scratch = Scratch::new("bench", leftovers::clean)?;

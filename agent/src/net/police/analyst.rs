@@ -74,7 +74,7 @@ impl Analysts {
         let (waiting, jobs) = mpsc::sync_channel::<Job>(WAITING_MAX);
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..THREADS {
-            let (jobs, limits) = (jobs.clone(), limits.clone());
+            let (jobs, limits) = (jobs.clone(), limits);
             let thread = thread::Builder::new().name(format!("analyst-{number}"));
             thread.stack_size(STACK_BYTES).spawn(move || {
                 loop {

@@ -34,7 +34,7 @@ use super::{
     police::{Police, Whose},
     recorder::{self, Ended, Recorder},
     registry::Shown,
-    relay::Relay,
+    relay::{Relay, Watch},
     route::Route,
     worker::Context,
     writers::Registration,
@@ -284,9 +284,8 @@ async fn run_session(
         police.parameter(name.as_bytes(), value);
     }
     police.rests();
-    let proofs = (started, recorded);
-    let mut relay =
-        Relay::new(leg, server, session, recorder, police, proofs, &from_client, &from_server);
+    let watch = Watch { recorder, police, start: started, login: recorded };
+    let mut relay = Relay::new(leg, server, session, watch, &from_client, &from_server);
     let target = cancellable.as_ref().map(|registered| registered.target().clone());
     let watched = Watched { context, shown: &shown, target: target.as_ref() };
     let ended = until_end(&mut relay, &watched).await;
