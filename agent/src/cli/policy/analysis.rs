@@ -87,7 +87,7 @@ mod tests {
         let analysis = Analysis::default();
         let needs = |text| analysis.requests(text)[0].needs.len();
         assert_eq!(needs("SELECT lower('a'), pg_catalog.max(1), now()"), 0);
-        assert_eq!(needs("SELECT charge(1), public.lower('a')"), 2);
+        assert_eq!(needs("SELECT bill(1), public.lower('a')"), 2);
         for name in ["pg_read_file", "lo_get", "query_to_xml", "set_config", "nextval", "dblink"] {
             assert!(!COMPUTING.lines().any(|known| known == name), "{name}");
         }
