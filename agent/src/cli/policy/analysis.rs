@@ -75,6 +75,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn functions_of_the_server_compute_and_others_do_not() {
+        let analysis = Analysis::default();
+        let needs = |text| analysis.requests(text)[0].needs.len();
+        assert_eq!(needs("SELECT lower('a'), pg_catalog.max(1), now()"), 0);
+        assert_eq!(needs("SELECT bill(1), public.lower('a')"), 2);
+        for name in ["pg_read_file", "lo_get", "pg_terminate_backend", "dblink"] {
+            assert!(!usually_computes(name), "{name}");
+        }
+    }
+
+    #[test]
     fn texts_are_understood_without_a_catalog() {
         let analysis = Analysis::default();
         let requests = analysis.requests("SELECT id FROM public.t; DO 'x'");
