@@ -8,7 +8,7 @@ use crate::findings::{Class, Finding, Findings, Severity};
 
 /// Highest event and field numbers, and the version, that this program knows.
 const VERSION: u64 = 1;
-const EVENT_MAX: u64 = 33;
+const EVENT_MAX: u64 = 34;
 /// `async` in field 200.
 const ASYNC: u64 = 3;
 /// Field 88: records of the log itself were lost, or may be.

@@ -11,6 +11,7 @@ pub mod doctor;
 mod events;
 mod kill;
 pub mod notify;
+mod policing;
 #[cfg(feature = "unaudited")]
 mod unaudited;
 
@@ -59,7 +60,7 @@ use crate::{
         error::chain,
         identify::Identifier,
         namespaces::{self, Change, NamespaceError, Namespaces},
-        police::{self, Analysts, Bell, Catalogs, InForce, Watcher},
+        police::{Bell, Watcher},
         recorder::Recording,
         refusals::Refusals,
         registry::Registry,
@@ -69,14 +70,10 @@ use crate::{
     },
     pg::Limits,
     policy::Policy,
-    sql::facts,
 };
 
 /// Sessions get this long to hear that the agent stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-
-/// For how long a session takes a server's catalog for current without asking.
-const CATALOG_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Why the agent does not run.
 #[derive(Debug, Error)]
@@ -220,23 +217,8 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         bpf::Tier::T0 => Writers::unwatched(),
         bpf::Tier::T1 | bpf::Tier::T2 => Writers::new(writer_events, maps.clone()),
     };
-    let in_force = InForce::new(policy);
-    let watcher = match &config.policy.file {
-        Some(path) => {
-            let digest = Sha256::digest(file).into();
-            let watcher = Watcher::start(path, digest, in_force.clone(), sink.clone());
-            Some(watcher.map_err(system("starting a thread"))?)
-        }
-        None => None,
-    };
-    let police = Arc::new(police::Shared {
-        in_force: in_force.clone(),
-        analysts: Analysts::start(facts::Limits::default()).map_err(system("starting a thread"))?,
-        catalogs: Catalogs::default(),
-        grants: grants.clone(),
-        usage: Arc::default(),
-        catalog_age_max: CATALOG_AGE_MAX,
-    });
+    let policing = policing::start(config, file, policy, &registry, &grants, &sink)
+        .map_err(system("starting a thread"))?;
     let ids = Arc::new(SessionIds::new(epoch()));
     let logins = Bounds {
         failures_max: config.auth.failures_max,
@@ -272,7 +254,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
         sessions_max: config.agent.sessions_max,
         startup_timeout: config.agent.startup_timeout,
         destinations: destinations.clone(),
-        police: police.clone(),
+        police: policing.shared.clone(),
         cancels: cancels.clone(),
         process_failures: process_failures.clone(),
         role_failures: role_failures.clone(),
@@ -315,7 +297,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
             sink: sink.clone(),
             starting: Some(undo),
             shown: &shown,
-            policy: watcher.as_ref().map(Watcher::bell),
+            policy: policing.watcher.as_ref().map(Watcher::bell),
         };
         tokio::select! {
             reason = main.until_stopped() => reason,
@@ -327,7 +309,7 @@ pub fn run(config: &Config, file: &[u8]) -> Result<(), AppError> {
     ledger.stop();
     stop.ring();
     drop(runtime);
-    drop(watcher);
+    drop(policing);
     join(threads);
     refusals.flush_all();
     if let Err(error) = keeper.stop() {
@@ -369,8 +351,10 @@ impl Main<'_> {
             true => None,
             false => Some(signal(SignalKind::hangup()).map_err(system("watching a signal"))?),
         };
+        let mut grants = self.shown.grants.changes();
         loop {
             tokio::select! {
+                Ok(()) = grants.changed() => self.shown.registry.wake_all(),
                 change = self.changes.recv() => match change {
                     Some(change) => self.change(change)?,
                     None => return Ok("namespace thread ended"),

@@ -101,6 +101,14 @@ impl Orders {
         told
     }
 
+    /// Has the session look at what it is allowed, without an order.
+    pub fn wake(&self) {
+        let _given = self.locked();
+        // As with an order: the session lowers it when it has looked.
+        self.any.store(true, Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+
     /// Whether the session has to look at its orders.
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)

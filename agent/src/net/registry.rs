@@ -209,6 +209,11 @@ impl Registry {
         self.locked().values().cloned().collect()
     }
 
+    /// Has all sessions look at what they are allowed.
+    pub fn wake_all(&self) {
+        self.locked().values().for_each(|session| session.orders.wake());
+    }
+
     /// Sessions now.
     pub fn len(&self) -> usize {
         self.locked().len()

@@ -229,6 +229,7 @@ where
         scratch: &mut [u8],
     ) -> Poll<Result<End, RelayError>> {
         self.recorder.look_at_clocks();
+        self.renew();
         self.poll_limits(cx)?;
         loop {
             let up = self.poll_up(cx, scratch)?;
@@ -338,7 +339,7 @@ where
     fn look_up(&mut self, bytes: &[u8]) -> Result<Released, RelayError> {
         let now = self.recorder.now();
         let mut released = Released::default();
-        self.renew();
+        self.deciding.looked();
         loop {
             let passed = self.session.handle_frontend(now.boot.0, &bytes[released.taken..])?;
             let nothing = passed.is_nothing();

@@ -102,15 +102,17 @@ impl Bell {
 }
 
 impl Watcher {
-    /// Watches `path`, whose policy is in force. `config` is the digest of the configuration.
+    /// Watches `path`, whose policy is in force, and calls `tell` when another is. `config` is the digest of the configuration.
     pub fn start(
         path: &Path,
         config: [u8; 32],
         in_force: Arc<InForce>,
         sink: Sink,
+        tell: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (bell, orders) = mpsc::channel();
-        let mut file = File { path: path.to_owned(), seen: None, config, in_force, sink };
+        let tell = Box::new(tell);
+        let mut file = File { path: path.to_owned(), seen: None, config, in_force, sink, tell };
         file.seen = file.look();
         let thread = thread::Builder::new().name("policy".into()).spawn(move || {
             loop {
@@ -146,6 +148,7 @@ struct File {
     config: [u8; 32],
     in_force: Arc<InForce>,
     sink: Sink,
+    tell: Box<dyn Fn() + Send>,
 }
 
 impl File {
@@ -170,8 +173,9 @@ impl File {
                     self.seen = Some(policy.identity().0);
                     info!(%path, digest = %policy.identity(), "policy in force");
                     self.in_force.put(Arc::new(policy));
+                    (self.tell)();
                     if self.in_force.set_invalid(None) {
-                        self.tell("end", None);
+                        self.record_invalid("end", None);
                     }
                 }
                 Err(error) => {
@@ -181,7 +185,7 @@ impl File {
             Err(error) => {
                 error!(%path, "the policy's file is not valid: the old policy stays\n{error}");
                 if self.in_force.set_invalid(Some(error.to_string())) {
-                    self.tell("begin", Some(&first_line(&error)));
+                    self.record_invalid("begin", Some(&first_line(&error)));
                 }
             }
         }
@@ -195,7 +199,7 @@ impl File {
         self.sink.durable_blocking(put.ticket)
     }
 
-    fn tell(&self, action: &'static str, detail: Option<&str>) {
+    fn record_invalid(&self, action: &'static str, detail: Option<&str>) {
         let failure = Failure { reason: INVALID, detail, since: None, action, anchor: None };
         if let Err(error) = self.sink.record_closing(&Stamp::agent(Now::read()), &failure) {
             warn!(%error, "not recorded that the policy's file is not valid");

@@ -94,6 +94,8 @@ pub struct Police {
     meter: Option<Meter>,
     /// Processes that wrote, with the class that they have without tags.
     classes: Vec<(Arc<Who>, Class)>,
+    /// Roles of who opened the session.
+    roles: Vec<Arc<str>>,
     names: Names,
     rulings: HashMap<(usize, u64), Kept>,
     texts: Vec<(Arc<[u8]>, Arc<Analysed>)>,
@@ -122,6 +124,15 @@ struct Kept {
     analysed: Arc<Analysed>,
     class: Class,
     ruling: Arc<Ruling>,
+}
+
+/// What has changed of what decisions rest on.
+#[derive(Debug)]
+pub struct Renewed {
+    /// Under which epoch statements are decided now; `None`: there is no policy.
+    pub epoch: Option<u64>,
+    /// A role that who opened the session had, and has no more.
+    pub lost: Option<Arc<str>>,
 }
 
 /// What comes of a look at a statement.
@@ -155,6 +166,7 @@ impl Police {
             policy: None,
             meter: None,
             classes: Vec::new(),
+            roles: Vec::new(),
             names: Names {
                 state: SessionState::unknown(),
                 catalog: None,
@@ -204,14 +216,16 @@ impl Police {
         self.names.touched = true;
     }
 
-    /// Under which epoch statements are decided, when that is another than before: prepared statements are decided again.
-    pub fn renewed(&mut self) -> Option<u64> {
-        let before = self.epoch;
-        if self.shared.epoch() == before {
+    /// What has changed since the last look; `None` when nothing has.
+    pub fn renewed(&mut self) -> Option<Renewed> {
+        if self.shared.epoch() == self.epoch {
             return None;
         }
+        let before = std::mem::take(&mut self.roles);
         self.look_at_policy();
-        self.policy.is_some().then_some(self.epoch)
+        let lost = before.into_iter().find(|role| !self.roles.contains(role));
+        let epoch = self.policy.is_some().then_some(self.epoch);
+        Some(Renewed { epoch, lost })
     }
 
     fn look_at_policy(&mut self) {
@@ -225,6 +239,7 @@ impl Police {
         };
         let opener = self.opener.clone();
         let class = self.class(&policy, &opener);
+        self.roles = policy.roles_of(&class);
         match &mut self.meter {
             Some(meter) => meter.renew(policy.identity(), class),
             None => {

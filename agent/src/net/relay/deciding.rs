@@ -23,8 +23,11 @@ use crate::{
         police::{Activity, Analysed, Before, Hit, Look, Police, Ruling, Unconcerned},
         recorder::Judgement,
     },
-    pg::session::{
-        Ceiling, Decision, Event, Forward, Kind, Permit, Ready, Refusal, State, StatementId,
+    pg::{
+        error::Reply,
+        session::{
+            Ceiling, Decision, Event, Forward, Kind, Permit, Ready, Refusal, State, StatementId,
+        },
     },
     policy::LimitAction,
 };
@@ -63,6 +66,11 @@ impl Deciding {
             acted: Vec::new(),
             timer: None,
         }
+    }
+
+    /// The client's bytes are looked at.
+    pub(super) fn looked(&mut self) {
+        self.due = false;
     }
 
     /// Whether facts are being made: the next poll waits for them.
@@ -114,11 +122,18 @@ where
         Ok(self.recorder.event(event, now)?)
     }
 
-    /// Statements that were let through under another policy are looked at again.
+    /// Statements that were let through under another policy are looked at again. A session whose role is taken away, by another
+    /// policy or because a grant has ended, ends.
     pub(super) fn renew(&mut self) {
-        self.deciding.due = false;
-        if let Some(epoch) = self.deciding.police.renewed() {
+        let Some(renewed) = self.deciding.police.renewed() else { return };
+        if let Some(epoch) = renewed.epoch {
             self.session.decide_under(epoch);
+        }
+        if let Some(role) = renewed.lost {
+            let text = "terminating connection because its role was taken away";
+            let reply = Reply::fatal(*b"57P01", text);
+            let detail = format!("The policy, or a grant, gave it the role {role}.");
+            self.session.terminate(Reply { detail: Some(detail.into()), ..reply });
         }
     }
 
