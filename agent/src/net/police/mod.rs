@@ -15,12 +15,14 @@ mod asking;
 mod catalogs;
 mod in_force;
 mod limits;
+mod metering;
+mod names;
+mod requests;
 mod ruling;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
-use tracing::debug;
 
 pub use analyst::{Analysed, Analysts};
 pub use asking::ToAsk;
@@ -30,22 +32,18 @@ pub use limits::{Activity, Before, Hit, Usage};
 pub use ruling::{Ruling, Unconcerned};
 
 use analyst::{Analysis, unanalysed};
-use asking::Asked;
 use limits::Meter;
+use names::Names;
+use requests::{function_call, is_plain, named, not_known, unknown};
 
-use super::{identify::Who, recorder::Judgement};
+use super::identify::Who;
 use crate::{
-    audit::{Decided, Now},
-    catalog::{self, Meaning, Resolution, SessionState, Slot, Snapshot, StateRow},
+    audit::Now,
+    catalog::{self, Resolution, SessionState, Slot},
     grants::Grants,
-    pg::{
-        error::{Reply, Severity},
-        session::{Answer, Kind, Notice, Outcome, Ready, Row, Statement, StatementId, TextState},
-        startup::Parameters,
-    },
-    policy::{Class, Need, Object, Policy, Reached, Request, Subject, WallTime},
-    sql::facts::{self, Effect, Encoding, Facts, Name, Reading, Unknown},
-    sql::lex::Strings,
+    pg::session::{Answer, Kind, Outcome, Ready, Statement, StatementId, TextState},
+    policy::{Class, Policy, Subject, WallTime},
+    sql::facts::{Facts, Unknown},
 };
 
 /// Rulings that a session keeps.
@@ -84,7 +82,6 @@ pub struct Police {
     shared: Arc<Shared>,
     /// The session's login; what else there is of a subject comes from the process.
     login: Subject,
-    whose: Whose,
     /// Who opened the session: limits are his.
     opener: Arc<Who>,
     begun: Now,
@@ -104,20 +101,6 @@ pub struct Police {
     /// The catalog was read anew for this statement.
     refreshed_for: Option<StatementId>,
     under_way: Vec<(StatementId, Arc<Analysed>, usize)>,
-}
-
-/// What names mean in the session.
-struct Names {
-    state: SessionState,
-    catalog: Option<Arc<Snapshot>>,
-    /// When the catalog was last known to be current, nanoseconds since boot.
-    looked_at: Option<u64>,
-    asked: Option<Asked>,
-    /// To be asked as soon as the server rests: what the last answer left open.
-    next: Option<Asked>,
-    meaning: Option<Meaning>,
-    /// What was sent since may have changed the meaning.
-    touched: bool,
 }
 
 struct Kept {
@@ -159,7 +142,6 @@ impl Police {
         let mut police = Self {
             shared,
             login,
-            whose,
             opener,
             begun,
             epoch: 0,
@@ -167,15 +149,7 @@ impl Police {
             meter: None,
             classes: Vec::new(),
             roles: Vec::new(),
-            names: Names {
-                state: SessionState::unknown(),
-                catalog: None,
-                looked_at: None,
-                asked: None,
-                next: None,
-                meaning: None,
-                touched: true,
-            },
+            names: Names::new(whose),
             rulings: HashMap::new(),
             texts: Vec::new(),
             analysed: None,
@@ -184,30 +158,6 @@ impl Police {
         };
         police.look_at_policy();
         police
-    }
-
-    /// Whether the session may begin, with what its startup packet asks for. If not: what is recorded, and what the client
-    /// hears.
-    pub fn admit(&mut self, parameters: &Parameters, now: Now) -> Result<(), (String, Reply)> {
-        let Some(policy) = self.policy.clone() else { return Ok(()) };
-        if let Some(hit) = self.too_many_sessions().stop {
-            let reply = Reply { severity: Severity::Fatal, ..self.reply(&hit, "-") };
-            return Err((format!("rule {}: {}", hit.rule, hit.told()), reply));
-        }
-        let parameters: Vec<(&[u8], &[u8])> = parameters.iter().collect();
-        let request = catalog::startup_request(&parameters);
-        let opener = self.opener.clone();
-        let class = self.class(&policy, &opener);
-        let verdict = policy.judge(&class, &request, WallTime(now.wall.0 / 1_000_000_000));
-        let Err(denial) = verdict.permit() else { return Ok(()) };
-        let detail = denial.detail(policy.identity(), "-");
-        let message = denial.message(None);
-        let reply = Reply {
-            detail: Some(detail.clone().into()),
-            hint: denial.hint.as_ref().map(|hint| hint.to_string().into()),
-            ..Reply::fatal(*b"42501", message.clone())
-        };
-        Err((format!("{message}: {detail}"), reply))
     }
 
     /// The server is idle, and has reported what it reports.
@@ -261,7 +211,7 @@ impl Police {
         if classes.iter().all(|class| class.has_no_role() && !class.is_protected()) {
             return Look::Unconcerned;
         }
-        if may_ask && let Some(question) = self.question_due(now) {
+        if may_ask && let Some(question) = self.names.question_due(&self.shared, now) {
             return Look::Ask(question);
         }
         let analysed = match self.facts(ready) {
@@ -269,7 +219,9 @@ impl Police {
             Analysis::Later(later) => return Look::Analysing(later),
         };
         let time = WallTime(now.wall.0 / 1_000_000_000);
-        self.notice_meaning();
+        if self.names.have_changed() {
+            self.rulings.clear();
+        }
         let mut strictest: Option<Arc<Ruling>> = None;
         for (who, class) in writers.iter().zip(&classes) {
             let ruling = match self.kept(&analysed, class, time) {
@@ -281,7 +233,7 @@ impl Police {
                         // A name that nobody knows: it may have been made a moment ago.
                         if may_ask {
                             self.refreshed_for = Some(ready.id);
-                            return Look::Ask(self.ask(Asked::State));
+                            return Look::Ask(self.names.refresh());
                         }
                         not_known(&mut resolution);
                     }
@@ -308,22 +260,15 @@ impl Police {
 
     /// The server answered what it was asked.
     pub fn answered(&mut self, answer: Answer, now: Now) {
-        let Some(asked) = self.names.asked.take() else { return };
-        let rows = match answer.rows {
-            Ok(rows) => rows,
-            Err(why) => {
-                debug!(?why, ?asked, "the catalog can't be read");
-                // Names stand for all that they could, until it is tried again.
-                self.names.looked_at = Some(now.boot.0);
-                return;
-            }
-        };
-        match asked {
-            Asked::State => self.state_known(&rows, now),
-            Asked::Stamp => self.stamp_known(&rows, now),
-            Asked::Snapshot => self.snapshot_known(&rows, now),
+        if self.names.answered(answer, &self.shared, now) {
+            self.rulings.clear();
         }
-        self.names.touched = true;
+    }
+
+    /// A question could not be put.
+    pub fn not_asked(&mut self, now: Now) {
+        self.names.not_known(now);
+        self.rulings.clear();
     }
 
     /// Statement `id` goes to the server as `ruling` lets it.
@@ -401,65 +346,6 @@ impl Police {
         }
     }
 
-    /// A question could not be put: names stand for all that they could, until it is tried again.
-    pub fn not_asked(&mut self, now: Now) {
-        self.names.asked = None;
-        self.names.next = None;
-        self.names.looked_at = Some(now.boot.0);
-    }
-
-    /// What the session's limits say of a statement that is about to go.
-    pub fn before(&mut self, now: Now) -> Before {
-        self.meter.as_mut().map_or_else(Before::default, |meter| meter.before(now))
-    }
-
-    /// What limits on the number of sessions say of this one.
-    pub fn too_many_sessions(&self) -> Before {
-        self.meter.as_ref().map_or_else(Before::default, Meter::too_many_sessions)
-    }
-
-    /// Whether there may be limits in time.
-    pub fn limits_time(&self) -> bool {
-        self.meter.as_ref().is_some_and(|meter| !meter.is_idle())
-    }
-
-    /// When the next limit in time is reached, those of `acted` left out; nanoseconds since boot.
-    pub fn next_deadline(&self, activity: Activity, acted: &[Arc<str>]) -> Option<u64> {
-        let deadlines = self.meter.as_ref()?.deadlines(activity);
-        deadlines.filter(|(_, limit)| !acted.contains(&limit.rule)).map(|(at, _)| at).min()
-    }
-
-    /// Limits in time that are reached.
-    pub fn passed(&self, activity: Activity, now: Now) -> Vec<Hit> {
-        let deadlines = self.meter.iter().flat_map(|meter| meter.deadlines(activity));
-        deadlines.filter(|(at, _)| *at <= now.boot.0).map(|(_, limit)| limit.into()).collect()
-    }
-
-    /// What the client hears of a limit that is reached.
-    pub fn reply(&self, hit: &Hit, decision: &str) -> Reply {
-        match &self.meter {
-            Some(meter) => meter.reply(hit, decision),
-            None => unreachable!("only a meter has limits"),
-        }
-    }
-
-    /// The same as a warning.
-    pub fn notice(&self, hit: &Hit, decision: &str) -> Option<Notice> {
-        self.meter.as_ref().map(|meter| meter.notice(hit, decision))
-    }
-
-    /// How the record names a statement that a limit stops.
-    pub fn stopped<'h>(&self, hit: &'h Hit, told: &'h str) -> Judgement<'h> {
-        Judgement {
-            decided: Decided::Deny,
-            rules: vec![&hit.rule],
-            sqlstate: hit.sqlstate(),
-            reason: told,
-            policy: self.policy.as_ref().map(|policy| policy.identity().0),
-            pure_read: false,
-        }
-    }
-
     fn class(&mut self, policy: &Policy, who: &Arc<Who>) -> Class {
         if let Some((_, class)) = self.classes.iter().find(|(known, _)| Arc::ptr_eq(known, who)) {
             return class.clone();
@@ -519,7 +405,7 @@ impl Police {
     }
 
     fn kept(&self, analysed: &Arc<Analysed>, class: &Class, now: WallTime) -> Option<Arc<Ruling>> {
-        self.names.meaning.as_ref()?;
+        self.names.may_be_kept().then_some(())?;
         let kept = self.rulings.get(&(Arc::as_ptr(analysed) as usize, class.key()))?;
         let same = Arc::ptr_eq(&kept.analysed, analysed) && kept.class == *class;
         (same && kept.ruling.holds(now)).then(|| kept.ruling.clone())
@@ -569,7 +455,7 @@ impl Police {
         let statements = analysed.facts.as_ref().map_or(&[][..], |facts| &facts.statements);
         let ruling = Ruling::new(policy.identity(), verdicts, statements, &resolution.requests);
         let ruling = Arc::new(ruling);
-        if !resolution.own && self.names.meaning.is_some() {
+        if !resolution.own && self.names.may_be_kept() {
             if self.rulings.len() >= RULINGS_MAX {
                 self.rulings.clear();
             }
@@ -578,166 +464,5 @@ impl Police {
             self.rulings.insert((Arc::as_ptr(analysed) as usize, class.key()), kept);
         }
         ruling
-    }
-
-    /// Forgets rulings when names may mean something else now.
-    fn notice_meaning(&mut self) {
-        if !std::mem::take(&mut self.names.touched) {
-            return;
-        }
-        let meaning = self.names.state.meaning();
-        if meaning != self.names.meaning {
-            self.rulings.clear();
-            self.names.meaning = meaning;
-        }
-    }
-
-    /// What is to be asked before the next statement, now that the server rests.
-    fn question_due(&mut self, now: Now) -> Option<ToAsk> {
-        if let Some(next) = self.names.next.take() {
-            return Some(self.ask(next));
-        }
-        let names = &self.names;
-        let age_max = self.shared.catalog_age_max.as_nanos() as u64;
-        let fresh = |at: u64| now.boot.0.saturating_sub(at) < age_max;
-        let current = names.looked_at.is_some_and(fresh);
-        // Where it can't be read, it is tried again after a while.
-        let wanted = names.state.wants_refresh() && names.catalog.is_some();
-        (!current || wanted).then(|| self.ask(Asked::State))
-    }
-
-    fn ask(&mut self, asked: Asked) -> ToAsk {
-        self.names.asked = Some(asked);
-        asked.question()
-    }
-}
-
-impl Names {
-    /// How the server reads texts, as far as it is certain.
-    fn reading(&self) -> Reading {
-        let readable = self.state.readable();
-        Reading {
-            encoding: match readable.utf8 {
-                Some(true) => Encoding::Utf8,
-                Some(false) | None => Encoding::Other,
-            },
-            strings: match readable.standard_strings {
-                Some(true) => Strings::Standard,
-                Some(false) | None => Strings::Unsure,
-            },
-        }
-    }
-}
-
-/// What a call of a function by its number asks for.
-fn function_call(ready: &Ready, catalog: Option<&Snapshot>) -> Resolution {
-    let number = ready.function.unwrap_or(0);
-    let named = catalog.and_then(|catalog| match catalog.function(number) {
-        Some(function) => Some((function.schema.clone(), function.name.clone())),
-        None => catalog.builtin(number).map(|name| (Name::new("pg_catalog"), name.clone())),
-    });
-    let Some((schema, name)) = named else { return unknown(Unknown::Code("function_call")) };
-    let need = |action| Need {
-        action,
-        object: Object::Function { schema: Some(schema.clone()), name: name.clone() },
-        reached: Reached::Named,
-    };
-    let request = Request {
-        kind: facts::Kind("function call"),
-        needs: vec![need(Effect::FunctionCall), need(Effect::Execute)],
-        unknown: Vec::new(),
-        fingerprint: u64::from(number),
-    };
-    Resolution { requests: vec![request], stale: false, own: true }
-}
-
-/// What a text asks for of which nothing is known but why.
-fn unknown(why: Unknown) -> Resolution {
-    let request = Request {
-        kind: facts::Kind("unknown"),
-        needs: Vec::new(),
-        unknown: vec![why],
-        fingerprint: 0,
-    };
-    Resolution { requests: vec![request], stale: false, own: true }
-}
-
-/// What names stand for is not certain: a relation may be a view of another, a function may read any. For this one time.
-fn not_known(resolution: &mut Resolution) {
-    resolution.own = true;
-    for request in &mut resolution.requests {
-        let named = request.needs.iter().any(|need| match need.object {
-            Object::Relation { .. } | Object::Function { .. } => true,
-            Object::Other { .. }
-            | Object::Setting(_)
-            | Object::Role(_)
-            | Object::Channel(_)
-            | Object::Session => false,
-        });
-        if named {
-            request.unknown.push(Unknown::Catalog);
-        }
-    }
-}
-
-/// Whether it changes nothing of what names mean.
-fn is_plain(statement: &facts::Statement) -> bool {
-    statement.settings.is_empty() && statement.objects.is_empty() && statement.handles.is_empty()
-}
-
-/// A name that SQL could say, too.
-fn named(name: &[u8]) -> Option<Name> {
-    let text = std::str::from_utf8(name).ok().filter(|text| !text.is_empty())?;
-    Some(Name::new(text))
-}
-
-impl Police {
-    fn state_known(&mut self, rows: &[Row], now: Now) {
-        let Some(row) = rows.first().and_then(StateRow::read) else {
-            debug!("the session's state is not as asked for");
-            self.names.looked_at = Some(now.boot.0);
-            return;
-        };
-        let horizon = row.horizon.clone();
-        self.names.state.learned(row);
-        let newest = self.shared.catalogs.newest(&self.whose);
-        match newest {
-            None => self.names.next = Some(Asked::Snapshot),
-            Some(newest) if newest.epoch().still_at(&horizon) => self.use_catalog(newest, now),
-            Some(_) => self.names.next = Some(Asked::Stamp),
-        }
-    }
-
-    fn stamp_known(&mut self, rows: &[Row], now: Now) {
-        let stamp = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-        match self.shared.catalogs.newest(&self.whose) {
-            Some(newest) if stamp == Some(newest.epoch().stamp.as_bytes()) => {
-                self.use_catalog(newest, now);
-            }
-            Some(_) | None => self.names.next = Some(Asked::Snapshot),
-        }
-    }
-
-    fn snapshot_known(&mut self, rows: &[Row], now: Now) {
-        match Snapshot::read(rows) {
-            Ok(snapshot) => {
-                let snapshot = self.shared.catalogs.put(&self.whose, snapshot);
-                self.use_catalog(snapshot, now);
-            }
-            Err(error) => {
-                debug!(%error, "the catalog is not as asked for");
-                self.names.looked_at = Some(now.boot.0);
-            }
-        }
-    }
-
-    fn use_catalog(&mut self, catalog: Arc<Snapshot>, now: Now) {
-        let same = self.names.catalog.as_ref().is_some_and(|known| Arc::ptr_eq(known, &catalog));
-        if !same {
-            self.rulings.clear();
-        }
-        self.names.catalog = Some(catalog);
-        self.names.looked_at = Some(now.boot.0);
-        self.names.state.catalog_refreshed();
     }
 }

@@ -5,9 +5,9 @@
 //! leaves as it came, from the same bytes. What differs, and nothing else does:
 //!
 //! * a refused statement is replaced by one that must fail on the server, and its error by that of
-//!   the refusal ([`plan`]); where nothing is under way, the session answers by itself;
+//!   the refusal (`plan`); where nothing is under way, the session answers by itself;
 //! * notices are inserted, and rows beyond a ceiling withheld, where a decision says so;
-//! * questions of the driver's own are asked and answered unseen ([`ask`]);
+//! * questions of the driver's own are asked and answered unseen (`ask`);
 //! * a session that is ended by decision hears a FATAL as the last thing.
 //!
 //! What the session keeps is what ties answers to requests:
