@@ -237,7 +237,8 @@ fn while_the_glass_is_broken_sessions_go_on_and_what_is_lost_is_told() -> Result
     disk.empty()?;
     let lost = stage.losses()?;
     ensure!(lost >= 100, "{lost} records lost");
-    wait::until_true("sessions to go on", PATIENCE * 2, || Ok(stage.goes_on(1).is_ok()))?;
+    // Each look has patience of its own.
+    wait::until_true("sessions to go on", PATIENCE * 6, || Ok(stage.goes_on(1).is_ok()))?;
     wait::until_true("the window in the trail", PATIENCE * 2, || {
         let actions = stage.events("break_glass")?;
         let has = |action: &str| actions.iter().any(|entry| entry["action"] == action);

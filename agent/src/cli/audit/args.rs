@@ -171,7 +171,7 @@ pub struct SearchArgs {
 /// `pgward audit show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Index of an entry (`123`, or `2:123` with its epoch), or a session as in `search`
+    /// Index of an entry (`123`, or `2:123` with its epoch), a session as in `search`, or a decision as a refusal names it
     #[arg(value_name = "ID")]
     pub id: String,
     /// Which trail.

@@ -21,8 +21,16 @@ const ROWS_MAX: usize = 100_000;
 /// What is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
-    Entry { epoch: Option<u64>, index: u64 },
+    Entry {
+        epoch: Option<u64>,
+        index: u64,
+    },
     Session(Session),
+    /// What is told of a decision: a session, and the number of an entry in it.
+    Decision {
+        session: Session,
+        seq: u64,
+    },
 }
 
 /// Nothing of that name is there.
@@ -32,6 +40,8 @@ enum NotThere {
     Entry { epoch: u64, index: u64 },
     #[error("no epoch {0}")]
     Epoch(u64),
+    #[error("no entry {seq} in session `{session}`")]
+    Decision { session: Session, seq: u64 },
     #[error("no session `{0}`")]
     Session(Session),
     #[error("several sessions begin like this: {}", .0.join(", "))]
@@ -66,6 +76,7 @@ pub(super) fn run(args: &ShowArgs, output: &mut Output<'_>) -> io::Result<Exit> 
     match what {
         What::Entry { epoch, index } => entry(&trail, epoch, index, args, output),
         What::Session(wanted) => session(&trail, &wanted, args, output),
+        What::Decision { session, seq } => decision(&trail, session, seq, args, output),
     }
 }
 
@@ -74,6 +85,10 @@ pub(super) fn run(args: &ShowArgs, output: &mut Output<'_>) -> io::Result<Exit> 
 fn parse(text: &str) -> Result<What, String> {
     let number =
         |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    if let Some((session, seq)) = text.split_once('/') {
+        let seq = number(seq).ok_or_else(|| format!("`{seq}` is no number of an entry"))?;
+        return session.parse().map(|session| What::Decision { session, seq });
+    }
     match text.split_once(':') {
         None if text.len() < 32 && number(text).is_some() => {
             Ok(What::Entry { epoch: None, index: number(text).unwrap_or_default() })
@@ -124,40 +139,91 @@ fn entry(
     Ok(Exit::Done)
 }
 
+/// A session, and where its entries are.
+struct Located {
+    epoch: Epoch,
+    segments: crate::audit::search::Segments,
+    /// Indices of its entries.
+    places: Vec<u64>,
+}
+
+/// Finds a session; what is printed when there is none, or several are meant.
+fn locate(
+    trail: &Trail,
+    wanted: &Session,
+    output: &mut Output<'_>,
+) -> io::Result<Result<Located, Exit>> {
+    let mut all = Vec::new();
+    for epoch in trail.epochs() {
+        let mut segments = match segments(epoch) {
+            Ok(segments) => segments,
+            Err(error) => return output.error(&error).map(Err),
+        };
+        let ids = match segments.sessions_where(|id| wanted.fits(id)) {
+            Ok(ids) => ids,
+            Err(error) => return output.error(&error).map(Err),
+        };
+        all.extend(ids.into_iter().map(|id| (epoch.clone(), id)));
+    }
+    let (epoch, id) = match &all[..] {
+        [] => return missing(&NotThere::Session(wanted.clone()), output).map(Err),
+        [one] => one,
+        several => {
+            let ids = several.iter().take(10).map(|(_, id)| hex::encode(id)).collect();
+            return missing(&NotThere::Several(ids), output).map(Err);
+        }
+    };
+    let mut segments = match segments(epoch) {
+        Ok(segments) => segments,
+        Err(error) => return output.error(&error).map(Err),
+    };
+    match segments.entries_of_session(id) {
+        Ok(places) => Ok(Ok(Located { epoch: epoch.clone(), segments, places })),
+        Err(error) => output.error(&error).map(Err),
+    }
+}
+
+/// The entry that a refusal names.
+fn decision(
+    trail: &Trail,
+    wanted: Session,
+    seq: u64,
+    args: &ShowArgs,
+    output: &mut Output<'_>,
+) -> io::Result<Exit> {
+    let located = match locate(trail, &wanted, output)? {
+        Ok(located) => located,
+        Err(exit) => return Ok(exit),
+    };
+    let mut entries = located.epoch.entries();
+    for index in located.places {
+        let is_it = match entries.get(index) {
+            Ok(Some(record)) => {
+                let object = view::object(record.bytes).unwrap_or_default();
+                object.get("seq").and_then(Value::as_u64) == Some(seq)
+            }
+            Ok(None) => false,
+            Err(error) => return output.error(&error),
+        };
+        if is_it {
+            return entry(trail, Some(located.epoch.number), index, args, output);
+        }
+    }
+    missing(&NotThere::Decision { session: wanted, seq }, output)
+}
+
 fn session(
     trail: &Trail,
     wanted: &Session,
     args: &ShowArgs,
     output: &mut Output<'_>,
 ) -> io::Result<Exit> {
-    let mut all = Vec::new();
-    for epoch in trail.epochs() {
-        let mut segments = match segments(epoch) {
-            Ok(segments) => segments,
-            Err(error) => return output.error(&error),
-        };
-        let ids = match segments.sessions_where(|id| wanted.fits(id)) {
-            Ok(ids) => ids,
-            Err(error) => return output.error(&error),
-        };
-        all.extend(ids.into_iter().map(|id| (epoch.clone(), id)));
-    }
-    let (epoch, id) = match &all[..] {
-        [] => return missing(&NotThere::Session(wanted.clone()), output),
-        [one] => one,
-        several => {
-            let ids = several.iter().take(10).map(|(_, id)| hex::encode(id)).collect();
-            return missing(&NotThere::Several(ids), output);
-        }
+    let located = match locate(trail, wanted, output)? {
+        Ok(located) => located,
+        Err(exit) => return Ok(exit),
     };
-    let mut segments = match segments(epoch) {
-        Ok(segments) => segments,
-        Err(error) => return output.error(&error),
-    };
-    let places = match segments.entries_of_session(id) {
-        Ok(places) => places,
-        Err(error) => return output.error(&error),
-    };
+    let Located { epoch, mut segments, places } = located;
+    let epoch = &epoch;
     if args.json || args.disclose {
         let mut entries = epoch.entries();
         let mut kept = Vec::new();
@@ -307,6 +373,12 @@ mod tests {
     fn ids_are_of_entries_or_of_sessions() {
         let entry = |epoch, index| Ok(What::Entry { epoch, index });
         let session = |text: &str| Ok(What::Session(text.parse().expect("a session")));
+        let decided = "feed000000000001000000000000002a";
+        assert_eq!(
+            parse(&format!("{decided}/17")),
+            Ok(What::Decision { session: decided.parse().expect("a session"), seq: 17 })
+        );
+        assert!(parse(&format!("{decided}/x")).is_err());
         assert_eq!(parse("12"), entry(None, 12));
         assert_eq!(parse("2:12"), entry(Some(2), 12));
         assert_eq!(parse("feed:12"), session("feed:12"));
