@@ -1,6 +1,8 @@
 //! The policy as clients, people and the trail meet it: a real agent that enforces one in front of a real server.
 
 mod denial;
+mod records;
+mod reload;
 
 use std::fs;
 use std::path::PathBuf;
