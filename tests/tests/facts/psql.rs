@@ -139,11 +139,8 @@ impl Depth {
         match word {
             b"(" => self.parentheses += 1,
             b")" => self.parentheses = self.parentheses.saturating_sub(1),
-            // Behind a semicolon that does not send.
-            b";" => {
-                *self =
-                    Self { parentheses: self.parentheses, blocks: self.blocks, ..Self::default() }
-            }
+            // Behind a semicolon that does not send, and is not inside of a routine.
+            b";" if self.parentheses == 0 && self.blocks == 0 => *self = Self::default(),
             _ => {}
         }
         if kind != Kind::Word {
