@@ -355,7 +355,7 @@ impl Run {
             sums.statements += 1;
             match statement.outcome {
                 Outcome::Completed | Outcome::Suspended => sums.completed += 1,
-                Outcome::Failed => sums.failed += 1,
+                Outcome::Failed | Outcome::Refused => sums.failed += 1,
                 Outcome::Skipped => sums.skipped += 1,
                 Outcome::Unfinished | Outcome::Unsent => sums.unfinished += 1,
             }
