@@ -201,11 +201,13 @@ impl Police {
         }
     }
 
-    /// Looks at a statement that waits. `may_ask`: the server is idle and owes nothing.
+    /// Whether there is a policy at all.
+    pub fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Looks at a statement that waits, under the policy of the last [`Police::renewed`]. `may_ask`: the server is idle and owes nothing.
     pub fn look(&mut self, ready: &Ready, writers: &[Arc<Who>], may_ask: bool, now: Now) -> Look {
-        if self.shared.epoch() != self.epoch {
-            self.look_at_policy();
-        }
         let Some(policy) = self.policy.clone() else { return Look::Unconcerned };
         let classes: Vec<Class> = writers.iter().map(|who| self.class(&policy, who)).collect();
         if classes.iter().all(|class| class.has_no_role() && !class.is_protected()) {

@@ -102,13 +102,18 @@ where
                 self.deciding.police.answered(*answer, now);
                 return Ok(());
             }
-            Event::CeilingReached(id) => {
-                self.cancel(id);
+            Event::CeilingReached(_) => {
+                self.cancel();
                 return Ok(());
             }
             Event::StatementDone(ref done) => {
                 self.deciding.police.done(done, now);
-                self.deciding.under_way.retain(|id| *id != done.id);
+                let under_way = &mut self.deciding.under_way;
+                // Answers come in the order of requests.
+                match under_way.front() == Some(&done.id) {
+                    true => drop(under_way.pop_front()),
+                    false => under_way.retain(|id| *id != done.id),
+                }
                 if let Activity::Active(since) = &mut self.deciding.activity {
                     *since = now.boot.0;
                 }
@@ -143,7 +148,10 @@ where
             return Ok(false);
         }
         let Some(ready) = self.deciding.undecided.take() else { return Ok(false) };
-        let writers = self.recorder.wrote(ready.span);
+        let writers = match self.deciding.police.has_policy() {
+            true => self.recorder.wrote(ready.span),
+            false => Vec::new(),
+        };
         let may_ask = self.session.may_ask();
         let decision = match self.deciding.police.look(&ready, &writers, may_ask, now) {
             Look::Unconcerned => self.let_go(&ready, None, now)?,
@@ -280,8 +288,8 @@ where
         }
     }
 
-    /// Has the server cancel statement `id`, whose error the core knows how to tell.
-    fn cancel(&mut self, _id: StatementId) {
+    /// Has the server cancel what runs. The core knows how its error is told.
+    fn cancel(&mut self) {
         if self.deciding.cancelling.is_none() {
             self.deciding.cancelling = Some(self.recorder.order(Order::Cancel));
         }
@@ -326,7 +334,7 @@ where
                 (LimitAction::Observe | LimitAction::Warn, _) => {}
                 (LimitAction::Cancel, Some(id)) => {
                     if self.session.explain_cancel(id, reply) {
-                        self.cancel(id);
+                        self.cancel();
                     }
                 }
                 // Nothing runs that could be cancelled.
