@@ -160,7 +160,8 @@ impl Police {
         police
     }
 
-    /// The server is idle, and has reported what it reports.
+    /// The server owes nothing, and has reported what it reports. Not to be said while anything is in flight: that may change
+    /// what was reported before.
     pub fn rests(&mut self) {
         self.names.state.ready();
         self.names.touched = true;
@@ -334,9 +335,6 @@ impl Police {
                 }
                 self.names.touched = true;
             }
-        }
-        if done.transaction.is_some() {
-            self.names.state.ready();
         }
     }
 

@@ -114,6 +114,9 @@ where
                     true => drop(under_way.pop_front()),
                     false => under_way.retain(|id| *id != done.id),
                 }
+                if done.transaction.is_some() && self.session.answers_owed() == 0 {
+                    self.deciding.police.rests();
+                }
                 if let Activity::Active(since) = &mut self.deciding.activity {
                     *since = now.boot.0;
                 }
