@@ -6,6 +6,7 @@ mod limits;
 mod records;
 mod reload;
 mod startup;
+mod who;
 
 use std::fs;
 use std::path::PathBuf;
