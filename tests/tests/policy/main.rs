@@ -1,8 +1,12 @@
 //! The policy as clients, people and the trail meet it: a real agent that enforces one in front of a real server.
 
 mod denial;
+mod grants;
+mod limits;
 mod records;
 mod reload;
+mod startup;
+mod who;
 
 use std::fs;
 use std::path::PathBuf;

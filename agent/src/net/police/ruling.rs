@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Hit;
 use crate::{
     audit::Decided,
     pg::{
@@ -154,8 +155,8 @@ impl Ruling {
         }
     }
 
-    /// The tightest of what its grants let pass.
-    pub fn ceiling(&self, decision: impl Fn() -> String) -> Option<Ceiling> {
+    /// The tightest of what its grants let pass, and the limit that is told.
+    pub fn ceiling(&self, decision: impl Fn() -> String) -> Option<(Ceiling, Hit)> {
         let ends = |limit: &&Limit| limit.action >= LimitAction::Cancel;
         let limits = || self.verdicts.iter().flat_map(Verdict::ceilings).filter(ends);
         let tightest = |counted| {
@@ -164,11 +165,12 @@ impl Ruling {
         };
         let (rows, bytes) = (tightest(Counted::StatementRows), tightest(Counted::StatementBytes));
         let limit = rows.or(bytes)?;
-        Some(Ceiling {
+        let ceiling = Ceiling {
             rows_max: rows.map(|limit| limit.max),
             bytes_max: bytes.map(|limit| limit.max),
             reply: self.too_much(limit, &decision()),
-        })
+        };
+        Some((ceiling, limit.into()))
     }
 
     fn too_much(&self, limit: &Limit, decision: &str) -> Reply {

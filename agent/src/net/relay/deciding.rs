@@ -44,8 +44,8 @@ pub(super) struct Deciding {
     due: bool,
     /// A cancel request of ours is on its way.
     cancelling: Option<Receiver<Became>>,
-    /// What went to the server and is not done, oldest first.
-    under_way: VecDeque<StatementId>,
+    /// What went to the server and is not done, oldest first, with the limit on what it may return.
+    under_way: VecDeque<(StatementId, Option<Hit>)>,
     activity: Activity,
     /// Rules of limits in time that were acted on in this activity.
     acted: Vec<Arc<str>>,
@@ -102,7 +102,12 @@ where
                 self.deciding.police.answered(*answer, now);
                 return Ok(());
             }
-            Event::CeilingReached(_) => {
+            Event::CeilingReached(id) => {
+                let statement =
+                    self.deciding.under_way.iter().find(|(under_way, _)| *under_way == id);
+                if let Some(hit) = statement.and_then(|(_, hit)| hit.clone()) {
+                    self.recorder.limit(&hit, now)?;
+                }
                 self.cancel();
                 return Ok(());
             }
@@ -110,9 +115,9 @@ where
                 self.deciding.police.done(done, now);
                 let under_way = &mut self.deciding.under_way;
                 // Answers come in the order of requests.
-                match under_way.front() == Some(&done.id) {
+                match under_way.front().is_some_and(|(id, _)| *id == done.id) {
                     true => drop(under_way.pop_front()),
-                    false => under_way.retain(|id| *id != done.id),
+                    false => under_way.retain(|(id, _)| *id != done.id),
                 }
                 if done.transaction.is_some() && self.session.answers_owed() == 0 {
                     self.deciding.police.rests();
@@ -199,7 +204,7 @@ where
         }
         if keep_bytes > 0 {
             self.deciding.police.forwarded(ready, ruling);
-            self.deciding.under_way.push_back(ready.id);
+            self.deciding.under_way.push_back((ready.id, None));
         }
         Ok(Decision::Refuse(Refusal { reply, keep_bytes }))
     }
@@ -238,10 +243,11 @@ where
             }
         }
         if runs {
-            if let Some(ceiling) = self.ceiling(ruling, &before, seq) {
+            let (ceiling, hit) = self.ceiling(ruling, &before, seq).unzip();
+            if let Some(ceiling) = ceiling {
                 forward = forward.with_ceiling(ceiling);
             }
-            self.deciding.under_way.push_back(id);
+            self.deciding.under_way.push_back((id, hit));
         }
         if let Some(ruling) = ruling {
             self.deciding.police.forwarded(ready, ruling);
@@ -263,30 +269,39 @@ where
         })
     }
 
-    /// The tightest of what the policy's grants and the session's limits let pass.
-    fn ceiling(&self, ruling: Option<&Ruling>, before: &Before, seq: u64) -> Option<Ceiling> {
+    /// The tightest of what the policy's grants and the session's limits let pass, and the limit that is told.
+    fn ceiling(
+        &self,
+        ruling: Option<&Ruling>,
+        before: &Before,
+        seq: u64,
+    ) -> Option<(Ceiling, Hit)> {
         let of_grants = ruling.and_then(|ruling| ruling.ceiling(|| self.recorder.decision(seq)));
         let hit = before.rows.as_ref().or(before.bytes.as_ref()).map(|(_, hit)| hit);
-        let of_session = hit.map(|hit| Ceiling {
-            rows_max: before.rows.as_ref().map(|(rows, _)| *rows),
-            bytes_max: before.bytes.as_ref().map(|(bytes, _)| *bytes),
-            reply: self.deciding.police.reply(hit, &self.recorder.decision(seq)),
+        let of_session = hit.map(|hit| {
+            let ceiling = Ceiling {
+                rows_max: before.rows.as_ref().map(|(rows, _)| *rows),
+                bytes_max: before.bytes.as_ref().map(|(bytes, _)| *bytes),
+                reply: self.deciding.police.reply(hit, &self.recorder.decision(seq)),
+            };
+            (ceiling, hit.clone())
         });
         let tighter = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         match (of_grants, of_session) {
-            (Some(grants), Some(session)) => Some(Ceiling {
-                rows_max: tighter(grants.rows_max, session.rows_max),
-                bytes_max: tighter(grants.bytes_max, session.bytes_max),
-                reply: match (grants.rows_max, session.rows_max) {
+            (Some((grants, of_grants)), Some((session, of_session))) => {
+                let rows_max = tighter(grants.rows_max, session.rows_max);
+                let bytes_max = tighter(grants.bytes_max, session.bytes_max);
+                let (reply, hit) = match (grants.rows_max, session.rows_max) {
                     (Some(grants_max), Some(session_max)) if session_max < grants_max => {
-                        session.reply
+                        (session.reply, of_session)
                     }
-                    _ => grants.reply,
-                },
-            }),
+                    _ => (grants.reply, of_grants),
+                };
+                Some((Ceiling { rows_max, bytes_max, reply }, hit))
+            }
             (grants, session) => grants.or(session),
         }
     }
@@ -333,7 +348,7 @@ where
             self.deciding.acted.push(hit.rule.clone());
             let seq = self.recorder.limit(&hit, now)?;
             let reply = self.deciding.police.reply(&hit, &self.recorder.decision(seq));
-            match (hit.action, self.deciding.under_way.front().copied()) {
+            match (hit.action, self.deciding.under_way.front().map(|(id, _)| *id)) {
                 (LimitAction::Observe | LimitAction::Warn, _) => {}
                 (LimitAction::Cancel, Some(id)) => {
                     if self.session.explain_cancel(id, reply) {
