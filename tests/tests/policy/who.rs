@@ -1,4 +1,4 @@
-//! Who has a role.
+//! Who has a role: by program, user of the host, container, and what the application says of itself.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,9 @@ use pgward_tests::container::Container;
 use pgward_tests::netns::{Loopback, NetNs};
 use pgward_tests::postgres::Cluster;
 use pgward_tests::scene::Scene;
+use pgward_tests::wire::outline;
 
-use crate::{Result, SCHEMA, gate};
+use crate::{Result, SCHEMA, Stage, gate};
 
 /// Who this is of has nothing of `cards`.
 fn denied_to(who: &str) -> String {
@@ -16,6 +17,47 @@ fn denied_to(who: &str) -> String {
     policy.push_str("actions = [\"all\"]\nrelations = [\"public.cards\"]\n[[assign]]\n");
     let _ = writeln!(policy, "give = [\"kept-out\"]\n{who}"); // a String takes all
     policy
+}
+
+#[test]
+fn roles_are_given_by_program_and_user() -> Result {
+    gate!();
+    // Another process opened the connection; who writes is who counts.
+    let client = std::env::current_exe()?.display().to_string();
+    let stage = Stage::new("who", "")?;
+    for (who, refused) in [
+        (format!("exe = [{client:?}]\nuid = [0]"), true),
+        ("exe = [\"/usr/bin/psql\"]".to_owned(), false),
+        ("uid = [0]".to_owned(), true),
+        ("uid = [1000]".to_owned(), false),
+        ("exe = [\"*/deps/policy-*\"]".to_owned(), true),
+        // All keys must match.
+        (format!("exe = [{client:?}]\nuid = [1000]"), false),
+    ] {
+        stage.write(&denied_to(&who))?;
+        let sqlstate = if refused { "42501" } else { "" };
+        stage.wait_until_said("select n from cards", sqlstate)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tag_of_a_comment_counts_for_its_statement() -> Result {
+    gate!();
+    let stage = Stage::new("who-tag", &denied_to("tag = { route = [\"/public*\"] }"))?;
+    let mut client = stage.client()?;
+    let read = "select n from cards";
+    for (comment, expected) in [
+        ("", "TDCZI"),
+        (" /*route='%2Fpublic%2Flist'*/", "E(42501)ZI"),
+        (" /*route='%2Fadmin'*/", "TDCZI"),
+        (" /*action='x',route='%2Fpublic'*/", "E(42501)ZI"),
+        ("", "TDCZI"),
+    ] {
+        let frames = client.simple(&format!("{read}{comment}"))?;
+        assert_eq!(outline(&frames), expected, "{comment}");
+    }
+    Ok(())
 }
 
 #[test]

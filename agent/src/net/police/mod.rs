@@ -91,8 +91,10 @@ pub struct Police {
     meter: Option<Meter>,
     /// Processes that wrote, with the class that they have without tags.
     classes: Vec<(Arc<Who>, Class)>,
-    /// Roles of who opened the session.
-    roles: Vec<Arc<str>>,
+    /// Roles that who opened the session was granted for a while.
+    granted: Vec<Box<str>>,
+    /// Whether he has any role.
+    has_role: bool,
     names: Names,
     rulings: HashMap<(usize, u64), Kept>,
     texts: Vec<(Arc<[u8]>, Arc<Analysed>)>,
@@ -114,8 +116,8 @@ struct Kept {
 pub struct Renewed {
     /// Under which epoch statements are decided now; `None`: there is no policy.
     pub epoch: Option<u64>,
-    /// A role that who opened the session had, and has no more.
-    pub lost: Option<Arc<str>>,
+    /// A grant of who opened the session has ended, or he has no role any more where something is protected.
+    pub lost_role: bool,
 }
 
 /// What comes of a look at a statement.
@@ -148,7 +150,8 @@ impl Police {
             policy: None,
             meter: None,
             classes: Vec::new(),
-            roles: Vec::new(),
+            granted: Vec::new(),
+            has_role: false,
             names: Names::new(whose),
             rulings: HashMap::new(),
             texts: Vec::new(),
@@ -172,11 +175,12 @@ impl Police {
         if self.shared.epoch() == self.epoch {
             return None;
         }
-        let before = std::mem::take(&mut self.roles);
+        let (granted, had_role) = (std::mem::take(&mut self.granted), self.has_role);
         self.look_at_policy();
-        let lost = before.into_iter().find(|role| !self.roles.contains(role));
+        let ended = granted.iter().any(|role| !self.granted.contains(role));
+        let shut_out = had_role && !self.has_role && self.is_protected();
         let epoch = self.policy.is_some().then_some(self.epoch);
-        Some(Renewed { epoch, lost })
+        Some(Renewed { epoch, lost_role: ended || shut_out })
     }
 
     fn look_at_policy(&mut self) {
@@ -190,7 +194,8 @@ impl Police {
         };
         let opener = self.opener.clone();
         let class = self.class(&policy, &opener);
-        self.roles = policy.roles_of(&class);
+        self.granted = self.given(&self.subject(&opener));
+        self.has_role = !class.has_no_role();
         match &mut self.meter {
             Some(meter) => meter.renew(policy.identity(), class),
             None => {
@@ -211,7 +216,10 @@ impl Police {
     pub fn look(&mut self, ready: &Ready, writers: &[Arc<Who>], may_ask: bool, now: Now) -> Look {
         let Some(policy) = self.policy.clone() else { return Look::Unconcerned };
         let classes: Vec<Class> = writers.iter().map(|who| self.class(&policy, who)).collect();
-        if classes.iter().all(|class| class.has_no_role() && !class.is_protected()) {
+        let unconcerned = |class: &Class| class.has_no_role() && !class.is_protected();
+        // A comment may have tags that give it a role.
+        let commented = memchr::memmem::find(&ready.text, b"/*").is_some();
+        if !commented && classes.iter().all(unconcerned) {
             return Look::Unconcerned;
         }
         if may_ask && let Some(question) = self.names.question_due(&self.shared, now) {
@@ -357,10 +365,21 @@ impl Police {
 
     /// With the roles that were granted for a while.
     fn class_of(&self, policy: &Policy, subject: &Subject) -> Class {
+        let given = self.given(subject);
+        let given: Vec<&str> = given.iter().map(|role| &**role).collect();
+        policy.class_with(subject, &given)
+    }
+
+    fn given(&self, subject: &Subject) -> Vec<Box<str>> {
         let active = self.shared.grants.active(Now::read());
         let given = active.iter().filter(|grant| grant.matches(subject));
-        let given: Vec<&str> = given.map(|grant| &*grant.role).collect();
-        policy.class_with(subject, &given)
+        given.map(|grant| grant.role.clone()).collect()
+    }
+
+    /// Whether anything is protected where the session is.
+    fn is_protected(&self) -> bool {
+        let of_opener = self.classes.iter().find(|(who, _)| Arc::ptr_eq(who, &self.opener));
+        of_opener.is_some_and(|(_, class)| class.is_protected())
     }
 
     fn subject(&self, who: &Who) -> Subject {

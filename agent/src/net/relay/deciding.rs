@@ -142,10 +142,10 @@ where
         if let Some(epoch) = renewed.epoch {
             self.session.decide_under(epoch);
         }
-        if let Some(role) = renewed.lost {
+        if renewed.lost_role {
             let text = "terminating connection because its role was taken away";
             let reply = Reply::fatal(*b"57P01", text);
-            let detail = format!("The policy, or a grant, gave it the role {role}.");
+            let detail = "A grant for a while has ended, or the policy gives it no role any more.";
             self.session.terminate(Reply { detail: Some(detail.into()), ..reply });
         }
     }

@@ -14,7 +14,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use tokio::sync::oneshot::Sender;
+use tokio::{sync::oneshot::Sender, task::unconstrained};
 
 use super::{
     cancel::{self, Carried},
@@ -92,7 +92,9 @@ impl<'s> Watched<'s> {
             (None, _) if !self.shown.is_active() => tell(askers, Became::Idle),
             (None, None) => tell(askers, Became::Failed),
             (none, Some(target)) => {
-                let request = Box::pin(cancel::carry_out(self.context, target));
+                // The relay may use up all that a task is given for one turn, as long as rows come: this must go on all the same.
+                let request = unconstrained(cancel::carry_out(self.context, target));
+                let request = Box::pin(request);
                 *none = Some(Cancelling { request, askers });
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::decision::Said;
 use super::names::{Name, cut};
 use super::plan::Plan;
 use super::report::{Bound, Kind, Prepared, Span, Statement, StatementId, TextState};
@@ -339,9 +340,30 @@ impl Owed {
         self.entries.front_mut()?.plan.as_deref_mut()
     }
 
-    /// The same, made if there is none; `None` if nothing is owed.
-    pub(super) fn plan_made(&mut self) -> Option<&mut Plan> {
-        Some(self.entries.front_mut()?.plan.get_or_insert_default())
+    /// The next cancel is told as `said`, whether it meets the execution `id` or what prepares it: the server keeps answers to
+    /// itself, so that what stands in front may be done long since. Returns whether it can meet nothing else.
+    pub(super) fn explain_cancel(&mut self, id: StatementId, said: &Said) -> bool {
+        let at = self.entries.iter().take(LOOK_BACK_MAX).position(|e| e.pending.id() == Some(id));
+        let Some(at) = at else { return false };
+        let prepares = |pending: &Pending| match pending {
+            Pending::Parse { .. }
+            | Pending::Bind { .. }
+            | Pending::Describe { .. }
+            | Pending::Close { .. } => true,
+            Pending::Query(_)
+            | Pending::FunctionCall(_)
+            | Pending::Execute(_)
+            | Pending::Malformed(_)
+            | Pending::Sync
+            | Pending::Copy(_) => false,
+        };
+        if !self.entries.iter().take(at).all(|entry| prepares(&entry.pending)) {
+            return false;
+        }
+        for entry in self.entries.iter_mut().take(at + 1) {
+            entry.plan.get_or_insert_default().cancel = Some(said.clone());
+        }
+        true
     }
 
     #[inline]

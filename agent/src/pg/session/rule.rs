@@ -51,15 +51,10 @@ impl Session {
     ///
     /// Returns whether the server is working on it: if not, a cancel would hit another.
     pub fn explain_cancel(&mut self, id: StatementId, reply: Reply) -> bool {
-        if self.phase != Phase::Ready || self.owed.front().and_then(|front| front.id()) != Some(id)
-        {
-            return false;
-        }
-        if let Some(plan) = self.owed.plan_made() {
-            plan.cancel = Some(Said::new(reply, Severity::Error));
-            self.front.cancel_waits = true;
-        }
-        true
+        let said = Said::new(reply, Severity::Error);
+        let explained = self.phase == Phase::Ready && self.owed.explain_cancel(id, &said);
+        self.front.cancel_waits |= explained;
+        explained
     }
 
     /// A cancel request of the driver's own was sent, or was given up: the server closed its
