@@ -1,7 +1,7 @@
 //! Roles that `pgward grant` gives for a while.
 
 use anyhow::Context;
-use pgward_tests::wire::outline;
+use pgward_tests::wire::{outline, read_frame};
 use serde_json::Value;
 
 use crate::{Result, Stage, gate};
@@ -38,7 +38,12 @@ fn a_role_counts_from_its_grant_to_its_end() -> Result {
     assert_eq!(outline(&client.simple("delete from cards")?), "E(42501)ZI");
     let id = told["id"].as_str().context("an id")?;
     stage.pgward(&["grant", "revoke", id, "--reason", "done"])?;
-    assert_eq!(outline(&client.simple(read)?), "E(42501)ZI");
-    drop(client);
+    // The session that used it ends with it, at rest as it is; a new one has nothing.
+    let end = read_frame(&mut client.stream)?.context("a farewell")?;
+    assert_eq!(outline(std::slice::from_ref(&end)), "E(57P01)");
+    assert!(read_frame(&mut client.stream)?.is_none());
+    let mut next = stage.client()?;
+    assert_eq!(outline(&next.simple(read)?), "E(42501)ZI");
+    drop((client, next));
     stage.verify()
 }
